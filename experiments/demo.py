@@ -1,0 +1,54 @@
+"""The mission in miniature: an encoder, a projector and a language model trained from scratch on easy-VQA, then asked.
+
+Question: does a model that is trained in stages answer from the image, and how much would it guess without it?
+Command:  launch/demo.sh   (or: vlmjax train --config=experiments/demo.py --workdir=runs/demo)
+Arguments: `` all of it; `tiny` the same path in under 90 s, for tests; `holdout` trains on 3,600 images and is scored on the
+other 400 training images: settings are chosen there, never on the test split.
+"""
+from ml_collections import ConfigDict
+
+ALL, NOTHING = ((".*", True),), ((".*", False),)
+
+
+def get_config(arg: str = "") -> ConfigDict:
+    if arg not in ("", "tiny", "holdout"):
+        raise ValueError(f"demo.py takes no argument, tiny or holdout, not {arg!r}")
+    train, scored = ("train[:3600]", "train[3600:]") if arg == "holdout" else ("train", "test")
+    c = ConfigDict()
+    c.seed = 0
+    c.tokenizer = "words"
+    c.template = "plain_qa"
+    # float32 throughout: bfloat16 is emulated, and slower, on a CPU.
+    c.precision = ConfigDict(dict(params="float32", compute="float32", frozen="float32", moments="float32"))
+    c.compile = ConfigDict(dict(unroll=0, remat="none"))
+    c.mesh = ConfigDict(dict(replica=1, fsdp=-1, tensor=1))
+    c.model = ConfigDict(dict(
+        encoder=dict(variant="tiny-64"), text_tower=dict(variant="tiny", vocab=-1),
+        projector=dict(variant="mlp2x"), decoder=dict(variant="tiny-64", vocab=-1)))
+    c.run = ("contrast", "language", "align", "instruct")
+    adamw = dict(name="adamw", schedule="cosine", warmup=0.05, clip=1.0, decay=0.05, betas=(0.9, 0.99), eps=1e-8, lr_scale=())
+    c.stages = ConfigDict(dict(
+        # Encoder and text tower: which of the 24 captions belongs to the image? Rows with equal captions are positives.
+        contrast=dict(objective="contrastive", trainable=ALL, data=((f"easy_vqa:{train}:captions", 1.0),),
+                      batch=128, length=8, images=1, epochs=14.0, optimizer=dict(adamw, lr=2e-3)),
+        # The decoder alone learns the language of questions, answers and captions.
+        language=dict(objective="next_token", trainable=ALL, data=((f"easy_vqa:{train}:texts", 1.0),),
+                      batch=32, length=128, images=0, targets=128, epochs=1.0, optimizer=dict(adamw, lr=2e-3)),
+        # Only the projector learns, from captions.
+        align=dict(objective="next_token", trainable=(("projector/.*", True), *NOTHING), data=((f"easy_vqa:{train}:captions", 1.0),),
+                   batch=32, length=80, images=1, targets=8, epochs=2.0, optimizer=dict(adamw, lr=2e-3)),
+        # Projector and decoder learn from questions; the encoder stays frozen. Eight questions share one image's tokens.
+        instruct=dict(objective="next_token", trainable=(("encoder/.*", False), *ALL), data=((f"easy_vqa:{train}:questions", 1.0),),
+                      batch=32, length=168, images=1, targets=24, per_group=8, epochs=2.0, optimizer=dict(adamw, lr=2e-3)),
+    ))
+    c.evaluate = ConfigDict(dict(split=scored, controls=("real", "blind", "shuffled", "prior"),
+                                 after=dict(contrast=("easy_vqa_zero_shot",), align=("easy_vqa_caption",), instruct=("easy_vqa",))))
+    c.checkpoint = ConfigDict(dict(every=100, keep=2))
+    c.logging = ConfigDict(dict(every=20, line_seconds=10.0, tensorboard=True))
+    c.prefetch = 4
+    c.expected_seconds = 330
+    if arg == "tiny":
+        for name, epochs in (("contrast", 1.0), ("language", 0.05), ("align", 0.1), ("instruct", 0.1)):
+            c.stages[name].epochs = epochs
+        c.expected_seconds = 90
+    return c

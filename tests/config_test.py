@@ -1,0 +1,82 @@
+import dataclasses
+
+import ml_collections
+import pytest
+
+from vlmjax import config
+from vlmjax.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class Inner:
+    lr: float
+    name: str = "adamw"
+
+
+@dataclasses.dataclass(frozen=True)
+class Outer:
+    steps: int
+    inner: Inner
+    stages: dict[str, Inner] = dataclasses.field(default_factory=dict)
+    run: tuple[str, ...] = ()
+    epochs: float | None = None
+
+
+def test_build_nests_and_converts_integers_to_floats():
+    got = config.build(Outer, {"steps": 3, "inner": {"lr": 1}, "stages": {"a": {"lr": 0.5}}, "run": ["a"], "epochs": 2})
+    assert got == Outer(3, Inner(1.0), {"a": Inner(0.5)}, ("a",), 2.0)
+
+
+@pytest.mark.parametrize("node, message", [
+    ({"steps": 3, "inner": {"lrr": 1.0}}, "inner.lrr: no such key; did you mean 'lr'"),
+    ({"steps": 3, "inner": {}}, "inner.lr: missing"),
+    ({"steps": 3.5, "inner": {"lr": 1.0}}, "steps: 3.5 is a float, not a int"),
+    ({"steps": True, "inner": {"lr": 1.0}}, "steps: True is a bool"),
+    ({"steps": 3, "inner": 4}, "inner: 4 is not a group of keys"),
+    ({"steps": 3, "inner": {"lr": 1.0}, "run": "a"}, "run: 'a' is a str, not a tuple"),
+    ({"steps": 3, "inner": {"lr": 1.0}, "run": ("a", 1)}, r"run\[1\]: 1 is a int, not a str"),
+])
+def test_a_wrong_key_is_named_with_its_path(node, message):
+    with pytest.raises(UserError, match=message):
+        config.build(Outer, node)
+
+
+@pytest.fixture
+def file(tmp_path):
+    path = tmp_path / "c.py"
+    path.write_text("from ml_collections import ConfigDict\ndef get_config(arg=''):\n"
+                    "  return ConfigDict(dict(seed=1, arg=arg, run=('a', 'b'), stages=dict(align=dict(steps=10, lr=1e-3)), logging=dict(every=1)))\n")
+    return str(path)
+
+
+def test_overrides_and_their_differences(file):
+    got, changed = config.read(f"{file}:x", ["--config.stages.align.lr=0.1", '--config.run=("a",)'])
+    assert (got.arg, got.stages.align.lr, got.run) == ("x", 0.1, ("a",))
+    assert changed == {"run": [["a", "b"], ["a"]], "stages.align.lr": [0.001, 0.1]}
+
+
+@pytest.mark.parametrize("override, message", [
+    ("--config.stages.aling.lr=1", "no such key; did you mean 'stages.align.lr'"),
+    ("--config.stages.align.steps=many", "many"),
+    ("--config.seed", "give a value"),
+])
+def test_a_bad_override_is_one_line(file, override, message):
+    with pytest.raises(UserError, match=message) as error:
+        config.read(file, [override])
+    assert "\n" not in str(error.value)
+
+
+def test_bad_files(tmp_path, file):
+    with pytest.raises(UserError, match="no file"):
+        config.read(str(tmp_path / "none.py"))
+    (tmp_path / "broken.py").write_text("def get_config(:\n")
+    with pytest.raises(UserError, match="broken.py"):
+        config.read(str(tmp_path / "broken.py"))
+
+
+def test_fingerprint_ignores_what_cannot_change_a_result():
+    a = ml_collections.ConfigDict({"seed": 1, "logging": {"every": 1}})
+    b = ml_collections.ConfigDict({"logging": {"every": 7}, "seed": 1})
+    assert config.fingerprint(a) == config.fingerprint(b)
+    b.seed = 2
+    assert config.fingerprint(a) != config.fingerprint(b)

@@ -1,0 +1,133 @@
+import collections
+
+import numpy as np
+import pytest
+
+from tests.data.tiny import PROCESSOR, TOKENIZER, TinySource, captions, questions, texts
+from vlmjax.data.batch import BatchShape, check
+from vlmjax.data.pipeline import Pipeline
+from vlmjax.errors import UserError
+
+SHAPE = BatchShape(rows=2, length=40, images=1, targets=12, size=8)
+PAIRS = BatchShape(rows=4, length=8, images=1, targets=0, size=8)
+
+
+def pipeline(sources=None, objective="next_token", shape=SHAPE, seed=0, per_group=2):
+    return Pipeline(sources or [(questions(), 1.0), (texts(), 1.0)], PROCESSOR, objective, shape, seed, per_group)
+
+
+def equal(a, b):
+    assert set(a) == set(b)
+    for key in a:
+        np.testing.assert_array_equal(a[key], b[key], err_msg=key)
+
+
+@pytest.mark.parametrize(["objective", "shape", "sources"], [("next_token", SHAPE, None), ("contrastive", PAIRS, [(captions(), 1.0)])])
+def test_batches_obey_the_contract(objective, shape, sources):
+    made = pipeline(sources, objective, shape)
+    for step in range(4):
+        check(made.batch(step), objective, shape, TOKENIZER.vocabulary)
+
+
+def test_text_only_rows_need_no_image():
+    shape = BatchShape(rows=2, length=40, images=0, targets=30, size=8)
+    check(pipeline([(texts(), 1.0)], shape=shape).batch(0), "next_token", shape, TOKENIZER.vocabulary)
+
+
+def test_an_epoch_shows_every_example_once_and_steps_count_its_rows():
+    made = pipeline()
+    rows = [[made._groups[g][e].id for g, members in row for e in members] for row in made.rows(0)]
+    everything = [e.id for source in (questions(), texts()) for e in source.examples]
+    assert sorted(id_ for row in rows for id_ in row) == sorted(everything)
+    assert made.steps(1) == -(-len(rows) // 2) and made.steps(2) == -(-(len(rows) + len(made.rows(1))) // 2)
+    seen = [row for step in range(made.steps(1)) for row in made.ids(step)]
+    assert seen[: len(rows)] == rows
+    assert sum(made.examples(step) for step in range(made.steps(1))) >= len(everything)
+    assert [made.supervised(step) for step in range(3)] == [made.batch(step)["weights"].sum() for step in range(3)]
+
+
+def test_pixels_are_those_of_the_example():
+    made = pipeline()
+    for step in range(made.steps(2)):
+        batch = made.batch(step)
+        for ids, pixels, mask in zip(made.ids(step), batch["pixels"], batch["image_mask"]):
+            shown = {id_[1] for id_ in ids if id_[0] == "q"}
+            assert mask.sum() == len(shown)
+            assert all((pixels[0] == 40 * int(n)).all() for n in shown)
+
+
+def test_rows_of_a_host_are_rows_of_the_batch():
+    for objective, shape, sources in (("next_token", SHAPE, None), ("contrastive", PAIRS, [(captions(), 1.0)])):
+        made = pipeline(sources, objective, shape)
+        equal(made.batch(3, slice(1, 2)), {key: values[1:2] for key, values in made.batch(3).items()})
+
+
+def test_any_step_in_any_order_in_another_process():
+    ahead, back = pipeline(), pipeline()
+    last = back.batch(20)
+    equal([ahead.batch(step) for step in range(21)][20], last)
+    assert any((pipeline(seed=1).batch(20)[key] != last[key]).any() for key in last)
+
+
+def test_the_iterator_resumes_where_it_was():
+    made = pipeline()
+    for prefetch in (0, 2):
+        iterator = made.iterator(3, 9, prefetch)
+        got = [next(iterator), next(iterator)]
+        state = iterator.get_state()
+        got += list(iterator)
+        assert len(got) == 6
+        for step, batch in enumerate(got, start=3):
+            equal(batch, made.batch(step))
+        again = pipeline().iterator(3, 9, prefetch)
+        again.set_state(state)
+        equal(next(again), made.batch(5))
+
+
+def test_a_mixture_takes_whole_passes_and_another_part_each_epoch():
+    made = pipeline([(questions(), 2.0), (texts(), 0.5)])
+    parts = []
+    for epoch in range(8):
+        seen = collections.Counter(made._groups[g][e].id for row in made.rows(epoch) for g, members in row for e in members)
+        assert all(seen[e.id] == 2 for e in questions().examples)
+        parts.append({id_ for id_ in seen if id_[0] == "t"})
+        assert len(parts[-1]) == 3
+    assert set.union(*parts) == {e.id for e in texts().examples}
+
+
+def test_equal_captions_are_positives_of_each_other():
+    made = pipeline([(captions(), 1.0)], "contrastive", PAIRS)
+    for step in range(3):
+        numbers = dict(zip((ids[0] for ids in made.ids(step)), made.batch(step)["pair"].tolist()))
+        assert numbers["c0"] == numbers["c2"] and len(set(numbers.values())) == 3
+        assert made.examples(step) == 4 and made.supervised(step) == 0
+
+
+@pytest.mark.parametrize("data", [b"", b"junk", questions().images["i1"][:50]])
+def test_an_unreadable_image_names_its_example(data):
+    source = captions()
+    made = pipeline([(TinySource("bad", source.examples, {**source.images, "i1": data}), 1.0)], shape=BatchShape(4, 40, 1, 12, 8))
+    with pytest.raises(UserError, match="example c1: image 'i1': not a readable image"):
+        made.batch(0)
+    with pytest.raises(UserError, match="example c1"):
+        next(made.iterator(0, 1))
+
+
+@pytest.mark.parametrize(
+    ["arguments", "message"],
+    [
+        ({"shape": BatchShape(2, 11, 1, 12, 8)}, r"example q1.1: needs 12 tokens \(length\), the row has 11"),
+        ({"shape": BatchShape(2, 40, 0, 12, 8)}, r"example q0.0: needs 1 images \(images\), the row has 0"),
+        ({"shape": BatchShape(2, 40, 1, 1, 8)}, r"example q0.0: needs 2 supervised tokens \(targets\), the row has 1"),
+        ({"shape": BatchShape(2, 40, 1, 12, 16)}, "images of 16 pixels, the encoder takes 8"),
+        ({"sources": [(texts(), 0.0)]}, "texts has 6 examples and 0.0 passes"),
+        ({"sources": [(TinySource("empty", [], {}), 1.0)]}, "empty has 0 examples"),
+        ({"sources": [(texts(), 1.0)], "objective": "contrastive"}, "example t0: has 0 images"),
+        ({"sources": [(captions(), 1.0)], "objective": "contrastive", "shape": BatchShape(2, 4, 1, 0, 8)}, "example c0: caption .* needs 5 tokens"),
+        ({"objective": "other"}, "'other' is not one of"),
+        ({"per_group": 0}, "per_group: 0"),
+    ],
+)
+def test_what_cannot_work_is_refused_before_the_first_batch(arguments, message):
+    with pytest.raises(UserError, match=message):
+        pipeline(**arguments)

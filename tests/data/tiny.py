@@ -1,0 +1,53 @@
+"""A tiny world: four images of 8x8, questions about them, a processor of 4 tokens per image."""
+import dataclasses
+import io
+
+import numpy as np
+from PIL import Image
+
+from vlmjax.data.conversation import TEMPLATES
+from vlmjax.data.example import Example, Turn
+from vlmjax.data.processor import Processor
+from vlmjax.data.tokenizer import word_level
+from vlmjax.layout import ImageLayout
+
+LAYOUT = ImageLayout(size=8, patch=4)
+TOKENIZER = word_level(["is it red?", "is it a blue square?", "yes", "no", "what color is it?", "red blue", "a red square"])
+PROCESSOR = Processor(TOKENIZER, TEMPLATES["plain_qa"], LAYOUT)
+
+
+def png(pixels: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "png")
+    return buffer.getvalue()
+
+
+def qa(id_: str, images: tuple[str, ...], question: str, answer: str) -> Example:
+    return Example(id_, images, (Turn("user", "<image>" * len(images) + question), Turn("assistant", answer)))
+
+
+@dataclasses.dataclass
+class TinySource:
+    name: str
+    examples: list[Example]
+    images: dict[str, bytes]
+
+    def read_image(self, key: str) -> bytes:
+        return self.images[key]
+
+
+def questions() -> TinySource:
+    """Four images with one to four questions each."""
+    asked = [("is it red?", "yes"), ("what color is it?", "red"), ("is it a blue square?", "no"), ("is it a red square?", "yes")]
+    images = {f"i{n}": png(np.full((8, 8, 3), 40 * n, np.uint8)) for n in range(4)}
+    return TinySource("questions", [qa(f"q{n}.{k}", (f"i{n}",), *asked[k]) for n in range(4) for k in range(n + 1)], images)
+
+
+def captions() -> TinySource:
+    images = questions().images
+    texts = ("a red square", "a blue square", "a red square", "red")
+    return TinySource("captions", [qa(f"c{n}", (f"i{n}",), "", text) for n, text in enumerate(texts)], images)
+
+
+def texts() -> TinySource:
+    return TinySource("texts", [Example(f"t{n}", (), (Turn("assistant", "it is a red square"),)) for n in range(6)], {})

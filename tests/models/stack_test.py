@@ -1,0 +1,56 @@
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from vlmjax.errors import UserError
+from vlmjax.models import decoder, init_params
+from vlmjax.param_rules import flatten, unflatten
+from vlmjax.stacks import collect, expand
+
+CONFIG = decoder.VARIANTS["tiny-64"]
+X = jax.random.normal(jax.random.key(1), (2, 3, CONFIG.width))
+POSITIONS = jnp.broadcast_to(jnp.arange(3), (2, 3))
+MASK = jnp.tril(jnp.ones((2, 3, 3), bool))
+
+
+@functools.cache
+def whole():
+    """Parameters with the four layers in one segment, the output, and the gradient of a loss, all by layer."""
+    module = decoder.Decoder(CONFIG, (4,))
+    params = jax.jit(functools.partial(init_params, module))(jax.random.key(0))
+    return expand(flatten(params)), *run(module, params)
+
+
+def run(module, params):
+    def loss(params):
+        hidden, _ = module.apply({"params": params}, X, POSITIONS, MASK)
+        return (hidden * X).sum(), hidden
+
+    (_, hidden), gradient = jax.jit(jax.value_and_grad(loss, has_aux=True))(params)
+    return hidden, expand(flatten(gradient))
+
+
+@pytest.mark.parametrize("segments, unroll, remat", [((2, 1, 1), 1, "none"), ((3, 1), True, "full"), ((4,), 2, "dots")])
+def test_segments_unroll_and_remat_change_nothing(segments, unroll, remat):
+    by_layer, hidden, gradient = whole()
+    module = decoder.Decoder(CONFIG, segments, unroll=unroll, remat=remat)
+    like = flatten(jax.eval_shape(functools.partial(init_params, module), jax.random.key(0)))
+    params = collect(by_layer, like)
+    assert {path: leaf.shape for path, leaf in params.items()} == {path: leaf.shape for path, leaf in like.items()}
+    got, got_gradient = run(module, unflatten(params))
+    np.testing.assert_allclose(got, hidden, rtol=1e-5, atol=1e-5)
+    for path, leaf in gradient.items():
+        np.testing.assert_allclose(got_gradient[path], leaf, rtol=1e-4, atol=1e-4, err_msg=path)
+
+
+def test_layers_start_different():
+    by_layer, *_ = whole()
+    assert not np.allclose(by_layer["layers/0/attention/q/kernel"], by_layer["layers/1/attention/q/kernel"])
+
+
+def test_an_unknown_remat_is_named():
+    with pytest.raises(UserError, match="remat: 'ful' .* did you mean 'full'"):
+        jax.eval_shape(functools.partial(init_params, decoder.Decoder(CONFIG, (4,), remat="ful")), jax.random.key(0))

@@ -1,0 +1,32 @@
+"""`vlmjax COMMAND …`: finds the command, and turns a mistake of the user into one line and exit status 2."""
+import importlib
+import os
+import sys
+
+from vlmjax.errors import UserError, did_you_mean
+
+COMMANDS = {"train": "train a model in stages, or resume", "evaluate": "score a model with controls", "report": "write report.html of a run",
+            "data": "build a data set", "list": "what exists: encoders, projectors, decoders, tasks"}
+
+
+def main(argv: list[str] | None = None) -> int:
+    argv = sys.argv[1:] if argv is None else argv
+    if not argv or argv[0] in ("-h", "--help"):
+        print("usage: vlmjax COMMAND …   (vlmjax COMMAND --help says more)\n" + "\n".join(f"  {name:9} {what}" for name, what in COMMANDS.items()))
+        return 0
+    try:
+        if argv[0] not in COMMANDS:
+            raise UserError(f"no command {argv[0]!r}{did_you_mean(argv[0], COMMANDS)}")
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+        importlib.import_module(f"vlmjax.commands.{argv[0]}").main(argv[1:])
+        return 0
+    except UserError as error:
+        print(f"vlmjax: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("vlmjax: interrupted; the same command resumes", file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

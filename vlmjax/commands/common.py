@@ -1,0 +1,121 @@
+"""What commands share: flags, JAX's settings, and the meeting of data and models."""
+import argparse
+import os
+import zlib
+from collections.abc import Sequence
+
+import jax
+from etils import epath
+
+from vlmjax import sharding
+from vlmjax.data import conversation
+from vlmjax.data.batch import BatchShape
+from vlmjax.data.datasets import DATASETS
+from vlmjax.data.example import Source
+from vlmjax.data.pipeline import Pipeline
+from vlmjax.data.processor import Processor
+from vlmjax.data.tokenizer import Tokenizer, word_level
+from vlmjax.errors import UserError, did_you_mean
+from vlmjax.layout import ImageLayout
+from vlmjax.train import build
+
+DATA_DIR = os.path.join("~", ".cache", "vlmjax", "data")
+
+
+class Flags(argparse.ArgumentParser):
+    """Flags whose mistakes are one line like every other mistake."""
+
+    def __init__(self, command: str, about: str):
+        super().__init__(prog=f"vlmjax {command}", description=about, allow_abbrev=False)
+
+    def error(self, message: str):
+        raise UserError(f"{self.prog.split()[-1]}: {message}")
+
+    def data_dir(self) -> "Flags":
+        self.add_argument("--data_dir", default=DATA_DIR, help="where data sets are built (default: %(default)s)")
+        return self
+
+    def read(self, argv: Sequence[str]) -> argparse.Namespace:
+        args = self.parse_args(argv)
+        if getattr(args, "data_dir", None) is not None:
+            args.data_dir = expand(args.data_dir)
+        return args
+
+
+def expand(path: str) -> str:
+    return path if "://" in path else os.path.abspath(os.path.expanduser(path))
+
+
+def set_up_jax() -> None:
+    """float32 means float32, also on TPUs and GPUs; compiled programs are kept for the next start."""
+    jax.config.update("jax_default_matmul_precision", "highest")
+    if not jax.config.jax_compilation_cache_dir:
+        jax.config.update("jax_compilation_cache_dir", expand(os.path.join("~", ".cache", "vlmjax", "xla")))
+
+
+def parse_mesh(text: str) -> sharding.MeshConfig:
+    """`replica:1,fsdp:8,tensor:4` → MeshConfig."""
+    sizes = {}
+    for part in filter(None, text.split(",")):
+        axis, _, size = part.partition(":")
+        if axis not in sharding.AXES or not size.lstrip("-").isdigit():
+            raise UserError(f"--mesh: {part!r} is not AXIS:SIZE with an axis of {', '.join(sharding.AXES)}")
+        sizes[axis] = int(size)
+    return sharding.MeshConfig(**sizes)
+
+
+def open_source(spec: str, data_dir: str, where: str) -> Source:
+    """`NAME:SPLIT:VIEW` → a source of examples."""
+    name, *rest = spec.split(":")
+    if name not in DATASETS:
+        raise UserError(f"{where}: no data set {name!r}{did_you_mean(name, DATASETS)}")
+    if len(rest) < 2:
+        raise UserError(f"{where}: {spec!r} is not NAME:SPLIT:VIEW")
+    return DATASETS[name].open_source(data_dir, ":".join(rest[:-1]), rest[-1])
+
+
+class Sources:
+    """The sources that the stages of a run name, each opened once."""
+
+    def __init__(self, stages: dict[str, build.StageConfig], data_dir: str):
+        self._open: dict[str, Source] = {}
+        self.by_stage: dict[str, list[tuple[Source, float]]] = {}
+        for name, config in stages.items():
+            self.by_stage[name] = []
+            if not config.data:
+                raise UserError(f"stages.{name}.data: names no data set")
+            for i, entry in enumerate(config.data):
+                where = f"stages.{name}.data[{i}]"
+                if not (isinstance(entry, (tuple, list)) and len(entry) == 2 and isinstance(entry[0], str) and isinstance(entry[1], (int, float)) and entry[1] > 0):
+                    raise UserError(f"{where}: {entry!r} is not (NAME:SPLIT:VIEW, passes per epoch)")
+                if entry[0] not in self._open:
+                    self._open[entry[0]] = open_source(entry[0], data_dir, where)
+                self.by_stage[name].append((self._open[entry[0]], float(entry[1])))
+
+    def texts(self) -> list[str]:
+        return [turn.text for source in self._open.values() for example in source.examples for turn in example.turns]
+
+
+def tokenizer(spec: str, sources: Sources) -> Tokenizer:
+    """`words`: the words of the run's own training texts; otherwise a path of a tokenizer.json."""
+    return word_level(sources.texts()) if spec == "words" else Tokenizer.load(expand(spec))
+
+
+def template(name: str) -> conversation.Template:
+    if name not in conversation.TEMPLATES:
+        raise UserError(f"template: {name!r} is not known{did_you_mean(name, conversation.TEMPLATES)}")
+    return conversation.TEMPLATES[name]
+
+
+def layout(encoder: object | None, resize: str) -> ImageLayout | None:
+    """The image treatment that an encoder's variant asks for; `encoder`: its config."""
+    return ImageLayout(encoder.size, encoder.patch, resize, encoder.mean, encoder.std) if encoder else None
+
+
+def pipeline(name: str, config: build.StageConfig, sources: list[tuple[Source, float]], processor: Processor, shape: BatchShape, seed: int) -> Pipeline:
+    """Two stages over one source see it in different orders."""
+    return Pipeline(sources, processor, config.objective, shape, seed + zlib.crc32(name.encode()), config.per_group)
+
+
+def run_directory(path: str) -> epath.Path:
+    return epath.Path(expand(path))

@@ -1,0 +1,76 @@
+"""`vlmjax evaluate`: scores a model on tasks, beside the controls that tell seeing from guessing."""
+import dataclasses
+import time
+
+import jax
+from etils import epath
+
+from vlmjax import bundle as bundles
+from vlmjax import sharding
+from vlmjax.commands import common
+from vlmjax.errors import UserError, did_you_mean
+from vlmjax.evaluate import runner
+from vlmjax.evaluate.controls import CONTROLS
+from vlmjax.evaluate.tasks import TASKS
+from vlmjax.train.metrics import say
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluateConfig:
+    """split: of each task's data set. after: {stage: tasks scored with the model as that stage leaves it}. rows: of a batch."""
+
+    split: str = "test"
+    controls: tuple[str, ...] = CONTROLS
+    after: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+    rows: int = 50
+    seed: int = 0
+
+
+def main(argv: list[str]) -> None:
+    flags = common.Flags("evaluate", "Scores a model with controls; writes results.json and predictions/TASK.jsonl.").data_dir()
+    flags.add_argument("--model", required=True, help="a run's directory, or its model/")
+    flags.add_argument("--tasks", required=True, help=f"of {', '.join(TASKS)}; several with commas")
+    flags.add_argument("--control", default=",".join(CONTROLS), help="of %(default)s (all by default)")
+    flags.add_argument("--split", default="test")
+    flags.add_argument("--limit", type=int, help="only the first so many items")
+    flags.add_argument("--rows", type=int, default=EvaluateConfig.rows, help="rows of a batch")
+    flags.add_argument("--dtype", default="float32")
+    flags.add_argument("--mesh", default="", help="for example replica:1,fsdp:8,tensor:1 (default: all devices on fsdp)")
+    flags.add_argument("--output", help="where results go (default: the model's directory)")
+    flags.add_argument("--rescore", action="store_true", help="score stored predictions again, without a model")
+    args = flags.read(argv)
+    tasks = args.tasks.split(",")
+    for task in tasks:
+        if task not in TASKS:
+            raise UserError(f"--tasks: no task {task!r}{did_you_mean(task, TASKS)}")
+    output = common.run_directory(args.output or args.model)
+    common.set_up_jax()
+    if args.rescore:
+        for task in tasks:
+            predictions = runner.read_predictions(output, task)
+            kept = {k: v for k, v in runner.read_results(output).get(task, {}).items() if k == "provenance"}
+            runner.write(output, task, {**runner.rescore(predictions, TASKS[task]), **kept}, predictions)
+    else:
+        mesh = sharding.make_mesh(common.parse_mesh(args.mesh))
+        model = bundles.load(common.expand(args.model), args.dtype, mesh)
+        config = EvaluateConfig(args.split, tuple(args.control.split(",")), {}, args.rows)
+        for task in tasks:
+            score(model, task, config, args.data_dir, output, args.limit)
+    print(runner.table({task: runner.read_results(output)[task] for task in tasks}))
+
+
+def score(model: bundles.Bundle, task: str, config: EvaluateConfig, data_dir: str, output: epath.Path, limit: int | None = None) -> None:
+    """One task under its controls, written to `output`."""
+    began = said = time.monotonic()
+
+    def progress(done: int, total: int) -> None:
+        nonlocal said
+        if time.monotonic() - said > 10:
+            said = time.monotonic()
+            say(f"{task}: {done}/{total}, {(said - began) / done * (total - done):.0f} s left")
+
+    results, predictions = runner.evaluate(model, TASKS[task], data_dir, config.split, config.controls, config.rows, limit, config.seed, progress=progress)
+    if jax.process_index() == 0:
+        runner.write(output, task, results, predictions)
+    scores = ", ".join(f"{control} {100 * results[control][TASKS[task].metric]['value']:.1f} %" for control in config.controls if control in results)
+    say(f"{task}: {scores} ({time.monotonic() - began:.0f} s)")

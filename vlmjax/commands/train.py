@@ -1,0 +1,168 @@
+"""`vlmjax train`: config → data → model → stages → record → evaluate → report. Run it again and it resumes, bit for bit."""
+import dataclasses
+import time
+from typing import Any
+
+import jax
+
+from vlmjax import bundle as bundles
+from vlmjax import config as configs
+from vlmjax import files, report, sharding
+from vlmjax.commands import common
+from vlmjax.commands.evaluate import EvaluateConfig, score
+from vlmjax.commands.report import image_reader
+from vlmjax.data.processor import Processor
+from vlmjax.errors import UserError, did_you_mean
+from vlmjax.evaluate import runner
+from vlmjax.evaluate.tasks import TASKS
+from vlmjax.train import build, loop, metrics, record
+from vlmjax.train.checkpoint import Checkpoints
+from vlmjax.train.metrics import say
+from vlmjax.train.truth import Truth
+
+
+@dataclasses.dataclass(frozen=True)
+class RunConfig:
+    """The keys of a config file; what is inside each group is said by its own room."""
+
+    run: tuple[str, ...]
+    stages: dict[str, build.StageConfig]
+    model: build.ModelConfig
+    tokenizer: str
+    template: str
+    seed: int = 0
+    precision: build.Precision = build.Precision()
+    compile: build.CompileConfig = build.CompileConfig()
+    mesh: sharding.MeshConfig = sharding.MeshConfig()
+    evaluate: EvaluateConfig = EvaluateConfig()
+    checkpoint: loop.CheckpointConfig = loop.CheckpointConfig()
+    logging: metrics.LoggingConfig = metrics.LoggingConfig()
+    prefetch: int = 2
+    expected_seconds: int = 0
+
+    def __post_init__(self):
+        if not self.run:
+            raise UserError("run: names no stage")
+        for name in self.run:
+            if name not in self.stages:
+                raise UserError(f"run: no stage {name!r}{did_you_mean(name, self.stages)}")
+        if len(set(self.run)) < len(self.run):
+            raise UserError("run: a stage is named twice")
+        for name, tasks in self.evaluate.after.items():
+            if name not in self.stages:
+                raise UserError(f"evaluate.after.{name}: no such stage{did_you_mean(name, self.stages)}")
+            for task in tasks:
+                if task not in TASKS:
+                    raise UserError(f"evaluate.after.{name}: no task {task!r}{did_you_mean(task, TASKS)}")
+
+
+def main(argv: list[str]) -> None:
+    flags = common.Flags("train", "Trains all stages of a config; run it again to resume. Override any key: --config.stages.align.optimizer.lr=1e-3").data_dir()
+    flags.add_argument("--config", required=True, help="FILE.py or FILE.py:ARG")
+    flags.add_argument("--workdir", required=True, help="where the run goes")
+    overrides = [a for a in argv if a.startswith("--config.")]
+    args = flags.read([a for a in argv if not a.startswith("--config.")])
+    node, changed = configs.read(args.config, overrides)
+    train(node, changed, args.workdir, args.data_dir)
+
+
+def train(node: Any, changed: dict[str, list], workdir: str, data_dir: str) -> None:
+    """Everything `vlmjax train` does, from a resolved config."""
+    began = time.monotonic()
+    config = configs.build(RunConfig, node)
+    common.set_up_jax()
+    mesh = sharding.make_mesh(config.mesh)
+    workdir = common.run_directory(workdir)
+    claim(workdir, node, changed)
+
+    sources = common.Sources({name: config.stages[name] for name in config.run}, data_dir)
+    tokenizer, template = common.tokenizer(config.tokenizer, sources), common.template(config.template)
+    modules = build.modules(config.model, tokenizer.vocabulary, config.precision.compute, config.compile)
+    encoder = modules["encoder"].config if "encoder" in modules else None
+
+    stages, data, layouts = {}, {}, {}
+    for name in config.run:
+        stage = config.stages[name]
+        layouts[name] = common.layout(encoder if stage.images else None, stage.resize)
+        processor = Processor(tokenizer, template, layouts[name])
+        data[name] = common.pipeline(name, stage, sources.by_stage[name], processor, build.batch_shape(stage, encoder), config.seed)
+        steps = stage.steps or data[name].steps(stage.epochs)
+        stages[name] = build.stage(name, stage, modules, config.precision, mesh, steps)
+    used = [name for name in modules if any(name in stage.components for stage in stages.values())]
+    truth = Truth(workdir, modules, stages, config.seed, mesh)
+
+    log = record.read(workdir) or record.start(configs.fingerprint(node), mesh)
+    same_machine(log, mesh)
+    say(plan(config, stages, data, mesh))
+    for position, name in enumerate(config.run):
+        if name not in record.finished(log):
+            checkpoints = Checkpoints(workdir, name, config.checkpoint.keep)
+            say(f"{name}: {'starts' if checkpoints.latest() is None else f'resumes at step {checkpoints.latest()}'}")
+            owners = truth.owners(stages[name].components, record.finished(log))
+            outcome = loop.run(stages[name], truth.load(stages[name].components, record.finished(log)), data[name], checkpoints,
+                               metrics.Writer(workdir, name, config.logging), {"fingerprint": log["fingerprint"], "from": owners_by_component(owners)},
+                               config.logging, config.checkpoint, config.prefetch)
+            rows = metrics.read(workdir, name)
+            log["stages"].append({**outcome.record, "loss": {"first": rows[0]["loss"], "last": rows[-1]["loss"]}})
+            record.write(workdir, log)
+            say(stage_line(log["stages"][-1]))
+        finished = config.run[:position + 1]
+        missing = [task for task in config.evaluate.after.get(name, ()) if task not in (runner.read_results(workdir) or {})]
+        if missing or position + 1 == len(config.run) and not (workdir / "model" / "config.json").exists():
+            flat = truth.load(used, finished)
+            model = bundles.make(modules, flat, tokenizer, template, common.layout(encoder, config.stages[name].resize), mesh)
+            for task in missing:
+                score(model, task, config.evaluate, data_dir, workdir)
+            if position + 1 == len(config.run):
+                model.save(workdir / "model")
+    log.setdefault("wall_seconds", 0.0)
+    log["wall_seconds"] = round(log["wall_seconds"] + time.monotonic() - began, 1)
+    record.write(workdir, log)
+    if jax.process_index() == 0:
+        say(runner.table(runner.read_results(workdir) or {}))
+        say(f"report: {report.write(workdir, image_reader(data_dir, config.evaluate.split))}")
+
+
+def claim(workdir, node: Any, changed: dict[str, list]) -> None:
+    """Makes the directory this run's, or finds that it is; a directory of another config is left as it is."""
+    files.check_writable(workdir)
+    held = files.read_json(workdir / "config.json")
+    mine = {"fingerprint": configs.fingerprint(node), "config": configs.plain(node), "differences": changed}
+    if held is None:
+        if any(True for _ in workdir.glob("*")):
+            raise UserError(f"{workdir}: is not empty and holds no run; give another --workdir")
+        files.write_json(workdir / "config.json", mine)
+    elif held["fingerprint"] != mine["fingerprint"]:
+        differ = configs.differences(configs.in_fingerprint(held["config"]), configs.in_fingerprint(node))
+        shown = "; ".join(f"{key} was {a!r}, is {b!r}" for key, (a, b) in list(differ.items())[:5])
+        raise UserError(f"{workdir}: belongs to another config: {shown}{f'; and {len(differ) - 5} more' if len(differ) > 5 else ''}; give another --workdir")
+
+
+def same_machine(log: dict[str, Any], mesh) -> None:
+    """Bit for bit is promised on the same versions, devices and mesh; where they changed, the log says so."""
+    now = record.start(log["fingerprint"], mesh)
+    if differ := configs.differences({k: log[k] for k in ("versions", "devices", "mesh")}, {k: now[k] for k in ("versions", "devices", "mesh")}):
+        say("resuming on another machine: the same examples in each batch, losses equal up to reduction order; changed: "
+            + "; ".join(f"{key} {a} → {b}" for key, (a, b) in differ.items()))
+
+
+def plan(config: RunConfig, stages: dict[str, build.Stage], data: dict, mesh) -> str:
+    """The first line of a run."""
+    parts = [f"{name} {stage.steps} steps x {stage.config.batch} rows ({data[name].examples(0)} examples)" for name, stage in stages.items()]
+    time_left = f"; about {config.expected_seconds // 60} min {config.expected_seconds % 60} s on 2 CPU cores" if config.expected_seconds else ""
+    return f"plan: {' → '.join(parts)} → evaluate, on {jax.device_count()} {jax.devices()[0].device_kind} device(s){time_left}"
+
+
+def owners_by_component(owners: dict[str, str]) -> dict[str, list[str]]:
+    """{component: where its parameters come from}, for the references in a checkpoint."""
+    out: dict[str, set[str]] = {}
+    for path, owner in owners.items():
+        out.setdefault(path.split("/")[0], set()).add(owner)
+    return {name: sorted(where) for name, where in out.items()}
+
+
+def stage_line(stage: dict[str, Any]) -> str:
+    """What a finished stage did, in one line."""
+    proof = f"frozen {', '.join(stage['frozen'])}: bitwise unchanged ({stage['frozen_sha256']['after'][:12]})" if stage["frozen"] else "nothing frozen"
+    return (f"{stage['name']}: {stage['steps']} steps, {stage['examples']:,} examples, loss {stage['loss']['first']:.4f} → {stage['loss']['last']:.4f}, "
+            f"{stage['seconds']:.0f} s; trained {', '.join(stage['trainable'])}; {proof}")

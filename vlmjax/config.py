@@ -1,0 +1,133 @@
+"""Read a config file, apply overrides, check it against dataclasses, fingerprint it. Knows nothing about what the keys mean.
+
+A config is `get_config(arg="") -> ml_collections.ConfigDict` in a Python file; `--config=FILE.py:ARG --config.a.b=VALUE`.
+"""
+import dataclasses
+import hashlib
+import json
+import os
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import ml_collections
+from absl import flags
+from ml_collections import config_flags
+
+from vlmjax.errors import UserError, did_you_mean
+
+# Keys that cannot change a result stay outside the fingerprint, so that changing them does not make another run.
+NOT_IN_FINGERPRINT = ("logging", "checkpoint", "prefetch", "evaluate", "expected_seconds")
+
+
+def read(spec: str, overrides: Sequence[str] = ()) -> tuple[ml_collections.ConfigDict, dict[str, list]]:
+    """`FILE.py:ARG` and `--config.KEY=VALUE` arguments → (config, {key: [value in the file, value after the overrides]})."""
+    path = spec.split(":")[0]
+    if not os.path.isfile(path):
+        raise UserError(f"--config: no file {path!r}")
+    base = _parse([f"--config={spec}"], spec)
+    known = flat(base)
+    for override in overrides:
+        key = override.split("=", 1)[0].removeprefix("--config.")
+        if "=" not in override:
+            raise UserError(f"--config.{key}: give a value, as --config.{key}=VALUE")
+        if key not in known:
+            raise UserError(f"--config.{key}: {path} has no such key{did_you_mean(key, known)}")
+    config = _parse([f"--config={spec}", *overrides], spec)
+    return config, differences(base, config)
+
+
+def _parse(argv: list[str], spec: str) -> ml_collections.ConfigDict:
+    values = flags.FlagValues()
+    config_flags.DEFINE_config_file("config", flag_values=values, sys_argv=["vlmjax", *argv])
+    try:
+        values(["vlmjax", *argv])
+        return values.config
+    except UserError:
+        raise
+    except (flags.Error, AttributeError, KeyError, TypeError, ValueError, SyntaxError, ImportError) as error:
+        line = " ".join(str(error).split())
+        raise UserError(f"--config={spec}: {line or type(error).__name__}") from None
+
+
+def flat(node: Any, prefix: str = "") -> dict[str, Any]:
+    """{'stages.align.steps': 10, …}; an empty dict is a value of its own."""
+    if isinstance(node, (ml_collections.ConfigDict, Mapping)) and len(node):
+        out = {}
+        for key in node:
+            out.update(flat(node[key], f"{prefix}.{key}" if prefix else str(key)))
+        return out
+    return {prefix: {} if isinstance(node, (ml_collections.ConfigDict, Mapping)) else node}
+
+
+def plain(node: Any) -> Any:
+    """A ConfigDict as JSON knows it: dicts, lists, numbers, strings, None."""
+    return json.loads(json.dumps(node.to_dict() if isinstance(node, ml_collections.ConfigDict) else node, sort_keys=True))
+
+
+def differences(a: Any, b: Any) -> dict[str, list]:
+    """{key: [value in a, value in b]} where they differ; a key that one lacks counts as None."""
+    a, b = flat(plain(a)), flat(plain(b))
+    return {key: [a.get(key), b.get(key)] for key in sorted({*a, *b}) if a.get(key) != b.get(key)}
+
+
+def fingerprint(config: Any) -> str:
+    """SHA-256 of everything in the config that can change a result."""
+    return hashlib.sha256(json.dumps(in_fingerprint(config), sort_keys=True).encode()).hexdigest()
+
+
+def in_fingerprint(config: Any) -> dict:
+    return {key: value for key, value in plain(config).items() if key not in NOT_IN_FINGERPRINT}
+
+
+def build(cls: type, node: Any, path: str = "") -> Any:
+    """A config node as the frozen dataclass `cls`. An unknown, missing or mistyped key is refused with its full path.
+
+    Fields may be bool, int, float, str, tuple, Any, `X | None`, another dataclass, or `dict[str, X]`. A field without a
+    default must be present.
+    """
+    if not isinstance(node, (ml_collections.ConfigDict, Mapping)):
+        raise UserError(f"{path or 'config'}: {node!r} is not a group of keys ({', '.join(f.name for f in dataclasses.fields(cls))})")
+    hints = typing.get_type_hints(cls)
+    fields = {field.name: field for field in dataclasses.fields(cls) if field.init}
+    for key in node:
+        if key not in fields:
+            raise UserError(f"{_join(path, key)}: no such key{did_you_mean(key, fields)}")
+    values = {}
+    for name, field in fields.items():
+        if name in node:
+            values[name] = _value(hints[name], node[name], _join(path, name))
+        elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
+            raise UserError(f"{_join(path, name)}: missing")
+    return cls(**values)
+
+
+def _join(path: str, key: str) -> str:
+    return f"{path}.{key}" if path else key
+
+
+def _value(hint: Any, value: Any, path: str) -> Any:
+    if hint is Any:
+        return value
+    if isinstance(hint, types.UnionType):
+        if value is None:
+            return None
+        hint = next(h for h in typing.get_args(hint) if h is not type(None))
+    if dataclasses.is_dataclass(hint):
+        return build(hint, value, path)
+    origin = typing.get_origin(hint) or hint
+    if origin is dict:
+        if not isinstance(value, (ml_collections.ConfigDict, Mapping)):
+            raise UserError(f"{path}: {value!r} is not a group of keys")
+        return {key: _value(typing.get_args(hint)[1], value[key], _join(path, key)) for key in value}
+    if origin is tuple:
+        if not isinstance(value, (tuple, list)):
+            raise UserError(f"{path}: {value!r} is a {type(value).__name__}, not a tuple")
+        args = typing.get_args(hint)
+        return tuple(_value(args[0], v, f"{path}[{i}]") for i, v in enumerate(value)) if args and args[-1] is Ellipsis else tuple(value)
+    if origin is float and type(value) is int:
+        return float(value)
+    if type(value) is not origin:
+        raise UserError(f"{path}: {value!r} is a {type(value).__name__}, not a {origin.__name__}")
+    return value

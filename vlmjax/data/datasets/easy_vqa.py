@@ -1,0 +1,187 @@
+"""easy-VQA: 5,000 images of one coloured shape, 64x64, with 48,248 questions of a closed vocabulary (MIT; PyPI package `easy-vqa`).
+
+One record per image, in the package's order and official split. Read as `questions`, `captions` or `texts` (see VIEWS).
+"""
+import collections
+import contextlib
+import dataclasses
+import functools
+import importlib.resources
+import io
+import itertools
+import json
+import os
+import re
+from collections.abc import Callable, Iterable, Sequence
+
+import numpy as np
+import tensorflow_datasets as tfds
+from etils import epath
+
+from vlmjax.data.example import IMAGE_MARK, Example, Turn
+from vlmjax.errors import UserError, did_you_mean
+
+NAME, VERSION = "easy_vqa", "1.0.0"
+SHAPES = ("circle", "rectangle", "triangle")
+COLORS = ("black", "blue", "brown", "gray", "green", "red", "teal", "yellow")
+KINDS = ("presence", "absence", "shape", "color")
+CAPTION_PROMPT = f"{IMAGE_MARK}describe the image"
+CAPTIONS = tuple(f"a {color} {shape}" for color in COLORS for shape in SHAPES)
+
+_SPLIT = re.compile(r"(train|test)(\[(\d+%?)?:(\d+%?)?\])?")
+
+
+class EasyVqa(tfds.core.GeneratorBasedBuilder):
+    """Writes the files of the installed package as ArrayRecord shards."""
+
+    name = NAME
+    VERSION = tfds.core.Version(VERSION)
+    # Nothing is downloaded. Left to itself TFDS looks for a file of checksums, with a package (importlib_resources) it does not require.
+    url_infos = {}
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        features = {
+            "image": tfds.features.Image(shape=(64, 64, 3), encoding_format="png"),
+            "image_id": np.int64,
+            "questions": tfds.features.Sequence({"question": tfds.features.Text(), "answer": tfds.features.Text()}),
+        }
+        homepage = "https://github.com/vzhou842/easy-VQA"
+        return tfds.core.DatasetInfo(
+            builder=self, features=tfds.features.FeaturesDict(features), homepage=homepage, license="MIT", disable_shuffling=True
+        )
+
+    def _split_generators(self, dl_manager):
+        return {split: self._generate_examples(split) for split in ("train", "test")}
+
+    def _generate_examples(self, split):
+        folder = importlib.resources.files("easy_vqa") / "data" / split
+        questions = json.loads((folder / "questions.json").read_text())  # [question, answer, image], sorted by image
+        for image, rows in itertools.groupby(questions, key=lambda row: row[2]):
+            texts, answers, _ = zip(*rows)
+            png = (folder / "images" / f"{image}.png").read_bytes()
+            yield image, {"image": png, "image_id": image, "questions": {"question": texts, "answer": answers}}
+
+
+def build(data_dir: str | os.PathLike) -> None:
+    """Writes `data_dir/easy_vqa/1.0.0` unless it is there; it appears only when complete."""
+    if _is_built(data_dir):
+        return
+    try:
+        importlib.resources.files("easy_vqa")
+    except ModuleNotFoundError:
+        raise UserError("easy_vqa: its images come with the package easy-vqa; run: pip install 'vlmjax[demo]'") from None
+    tfds.disable_progress_bar()
+    with contextlib.redirect_stdout(io.StringIO()):
+        EasyVqa(data_dir=os.fspath(data_dir), file_format="array_record").download_and_prepare()
+
+
+@dataclasses.dataclass(frozen=True)
+class EasyVqaSource:
+    """A view of a split (a `Source`). `undetermined` counts the images left out because their questions do not fix a caption."""
+
+    name: str
+    examples: list[Example]
+    read_image: Callable[[str], bytes]
+    undetermined: int = 0
+
+
+def open_source(data_dir: str | os.PathLike, split: str, view: str) -> EasyVqaSource:
+    """`split`: train, test, or a part by images as in `train[:3600]`. Image keys are `train/17`, the ids of examples begin with
+    `easy_vqa/train/17/`."""
+    if view not in VIEWS:
+        raise UserError(f"easy_vqa: {view!r} is not one of its views {', '.join(VIEWS)}{did_you_mean(view, VIEWS)}")
+    records = _records(os.fspath(data_dir), split)
+    examples = [example for key, pairs in records.pairs for example in VIEWS[view](key, pairs)]
+    undetermined = 0 if view == "questions" else sum(caption(pairs) is None for _, pairs in records.pairs)
+    return EasyVqaSource(f"{NAME}/{split}/{view}", examples, records.images.__getitem__, undetermined)
+
+
+def prior(data_dir: str | os.PathLike, split: str = "train") -> dict[str, str]:
+    """question → its most frequent answer in the split (of equals the first in the alphabet): what is known without any image."""
+    counts = collections.defaultdict(collections.Counter)
+    for _, pairs in _records(os.fspath(data_dir), split).pairs:
+        for question, answer in pairs:
+            counts[question][answer] += 1
+    return {question: min(answers, key=lambda answer: (-answers[answer], answer)) for question, answers in counts.items()}
+
+
+def kind(question: str, answer: str) -> str:
+    """presence and absence (yes or no; absence asks with `not` or `no`), shape, color."""
+    if answer in SHAPES:
+        return "shape"
+    if answer in COLORS:
+        return "color"
+    if answer not in ("yes", "no"):
+        raise UserError(f"easy_vqa: {answer!r} is not an answer of this data set")
+    return "absence" if {"no", "not"} & set(question.split()) else "presence"
+
+
+def caption(pairs: Iterable[tuple[str, str]]) -> str | None:
+    """`a red circle`, from what the questions and answers about one image affirm and rule out; None where that leaves more than one."""
+    shapes, colors = set(SHAPES), set(COLORS)
+    for question, answer in pairs:
+        what = kind(question, answer)
+        named = {word for word in question.rstrip("?").split() if word in SHAPES or word in COLORS}
+        # A question for the colour of the circle takes the circle for granted.
+        affirmed = named | {answer} if what in ("shape", "color") else named if (answer == "yes") == (what == "presence") else set()
+        for left in (shapes, colors):
+            if affirmed & left:
+                left &= affirmed
+            left -= named - affirmed
+    return f"a {colors.pop()} {shapes.pop()}" if len(shapes) == len(colors) == 1 else None
+
+
+def _questions(key: str, pairs: Sequence[tuple[str, str]]) -> list[Example]:
+    return [
+        Example(f"{NAME}/{key}/{i}", (key,), (Turn("user", IMAGE_MARK + question), Turn("assistant", answer)))
+        for i, (question, answer) in enumerate(pairs)
+    ]
+
+
+def _captions(key: str, pairs: Sequence[tuple[str, str]]) -> list[Example]:
+    text = caption(pairs)
+    return [Example(f"{NAME}/{key}/caption", (key,), (Turn("user", CAPTION_PROMPT), Turn("assistant", text)))] if text else []
+
+
+def _texts(key: str, pairs: Sequence[tuple[str, str]]) -> list[Example]:
+    texts = [(f"{i}/text", f"{question} {answer}") for i, (question, answer) in enumerate(pairs)]
+    if text := caption(pairs):
+        texts.append(("caption/text", text))
+    return [Example(f"{NAME}/{key}/{suffix}", (), (Turn("assistant", text),)) for suffix, text in texts]
+
+
+# questions: image and question → answer. captions: image → "a red circle". texts: the same words as language, without an image.
+VIEWS = {"questions": _questions, "captions": _captions, "texts": _texts}
+
+
+@dataclasses.dataclass(frozen=True)
+class _Records:
+    """A split in memory, as it is 3 MB: (image key, [(question, answer)]) of each record, and {image key: PNG}."""
+
+    pairs: list[tuple[str, list[tuple[str, str]]]]
+    images: dict[str, bytes]
+
+
+def _is_built(data_dir: str | os.PathLike) -> bool:
+    return (epath.Path(data_dir) / NAME / VERSION / "dataset_info.json").exists()
+
+
+@functools.lru_cache(maxsize=8)
+def _records(data_dir: str, split: str) -> _Records:
+    if not _is_built(data_dir):
+        raise UserError(f"easy_vqa: {data_dir}: not built; run: vlmjax data build easy_vqa --data_dir={data_dir}")
+    match = _SPLIT.fullmatch(split)
+    if not match:
+        raise UserError(f"easy_vqa: the split {split!r} is not train, test or a part of them such as train[:3600]")
+    builder = tfds.builder_from_directory(epath.Path(data_dir) / NAME / VERSION)
+    try:
+        source = builder.as_data_source(split, decoders={"image": tfds.decode.SkipDecoding()})
+    except ValueError as error:
+        raise UserError(f"easy_vqa: the split {split!r}: {' '.join(str(error).split())}") from None
+    records = _Records([], {})
+    for record in source:
+        key = f"{match[1]}/{record['image_id']}"
+        texts, answers = record["questions"]["question"], record["questions"]["answer"]
+        records.pairs.append((key, [(q.decode(), a.decode()) for q, a in zip(texts, answers)]))
+        records.images[key] = record["image"]
+    return records

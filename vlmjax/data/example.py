@@ -1,0 +1,45 @@
+"""What every data set becomes: examples made of turns, and sources that hold them."""
+import dataclasses
+from collections.abc import Sequence
+from typing import Protocol
+
+from vlmjax.errors import UserError
+
+ROLES = ("user", "assistant")
+IMAGE_MARK = "<image>"
+
+
+@dataclasses.dataclass(frozen=True)
+class Turn:
+    """One utterance. Each `<image>` in `text` is the place of one image."""
+
+    role: str
+    text: str
+
+    def __post_init__(self):
+        if self.role not in ROLES:
+            raise UserError(f"turn: the role {self.role!r} is not one of {', '.join(ROLES)}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Example:
+    """One conversation. `images` are keys of its source, in the order of the marks in the turns."""
+
+    id: str
+    images: tuple[str, ...]
+    turns: tuple[Turn, ...]
+
+    def __post_init__(self):
+        marks = sum(turn.text.count(IMAGE_MARK) for turn in self.turns)
+        if marks != len(self.images):
+            raise UserError(f"example {self.id}: {len(self.images)} images, but its turns mark {marks} places with {IMAGE_MARK}")
+
+
+class Source(Protocol):
+    """A data set as the pipeline sees it: the texts at once, the images on demand, from any thread."""
+
+    name: str
+    examples: Sequence[Example]
+
+    def read_image(self, key: str) -> bytes:
+        """The encoded image (PNG, JPEG, …) of a key in `Example.images`."""

@@ -1,0 +1,198 @@
+"""Mixture → shuffle → process → pack → batch. Data order is a function of (seed, step), so an iterator's state is its step."""
+import bisect
+import functools
+import threading
+from collections.abc import Sequence
+
+import grain
+import numpy as np
+
+from vlmjax.data import images, packing
+from vlmjax.data.batch import BatchShape, spec
+from vlmjax.data.example import Example, Source
+from vlmjax.data.packing import Lengths, Row
+from vlmjax.data.processor import Processor
+from vlmjax.errors import UserError
+from vlmjax.layout import ImageLayout
+
+# Pixels of prepared images are kept up to this many bytes: 40,000 images of 64x64, 3,500 of 224x224.
+PIXEL_BYTES = 512 << 20
+
+# Plans are kept up to this many examples (about 100 bytes each), two epochs at least: `steps` makes them all before the first batch.
+PLANNED_EXAMPLES = 1 << 20
+
+
+class Pipeline:
+    """Batches of a stage.
+
+    sources: (source, passes over it per epoch): a fraction takes another seeded subset in every epoch. objective: `next_token` (packed
+    rows) or `contrastive` (a row is one image and its caption, the assistant's text). per_group: at most so many examples share an image
+    in one row. Row r of step s depends on nothing but the seed and s: epochs follow each other without a gap, and the batch in which one
+    ends goes on with the next.
+    """
+
+    def __init__(
+        self, sources: Sequence[tuple[Source, float]], processor: Processor, objective: str, shape: BatchShape, seed: int, per_group: int
+    ):
+        spec(objective, shape)
+        if processor.layout and processor.layout.size != shape.size:
+            raise UserError(f"batch: images of {shape.size} pixels, the encoder takes {processor.layout.size}")
+        if per_group < 1:
+            raise UserError(f"per_group: {per_group} is less than 1")
+        if objective == "contrastive" and shape.images != 1:
+            raise UserError(f"images: {shape.images} in a row of a contrastive stage, which has one image and its caption")
+        self.processor, self.objective, self.shape, self.seed, self.per_group = processor, objective, shape, seed, per_group
+        self._passes = [passes for _, passes in sources]
+        self._pixels = _Pixels(processor.layout)
+        self._groups: list[list[Example]] = []  # of all sources, one after the other
+        self._lengths: list[list[Lengths]] = []
+        self._source_of: list[Source] = []
+        self._members: list[range] = []  # the groups of each source
+        for source, passes in sources:
+            if not source.examples or passes <= 0:
+                raise UserError(f"data: {source.name} has {len(source.examples)} examples and {passes} passes; both must be more than 0")
+            lengths = [self._checked(example) for example in source.examples]
+            groups = [[i] for i in range(len(lengths))] if objective == "contrastive" else processor.group(source.examples)
+            self._groups += [[source.examples[i] for i in group] for group in groups]
+            self._lengths += [[lengths[i] for i in group] for group in groups]
+            self._source_of += [source] * len(groups)
+            self._members.append(range(len(self._groups) - len(groups), len(self._groups)))
+        if not self._groups:
+            raise UserError("data: the stage names no source")
+        self._lock = threading.RLock()  # prefetching threads and the loop both ask for plans
+        self._plan = functools.lru_cache(max(2, PLANNED_EXAMPLES // sum(map(len, self._groups))))(self._plan)
+        self._ends: list[int] = []  # rows up to the end of each epoch planned so far
+
+    def rows(self, epoch: int) -> list[Row]:
+        """The plan of an epoch: rows of (group, indexes of its examples)."""
+        with self._lock:
+            return self._plan(epoch)
+
+    def batch(self, step: int, rows: slice | None = None) -> dict[str, np.ndarray]:
+        """The batch of a step, or the part of its rows that one host feeds."""
+        plan, part = self._rows_of(step), rows or slice(None)
+        shown = [self._shown(row) for row in plan[part]]
+        shape = self.shape
+        if self.objective == "next_token":
+            batch, _ = self.processor.rows([[group for _, group in groups] for groups in shown], shape.length, shape.images, shape.targets)
+        else:
+            captions = [_caption(self._groups[g][e]) for ((g, (e,)),) in plan]
+            made = [self.processor.caption_row(text, shape.length) for text in captions[part]]
+            # Numbered over the rows of all hosts: rows of one caption are positives of each other wherever they lie.
+            pair = np.array([captions.index(text) for text in captions], np.int32)[part]
+            batch = {"pair": pair, **{key: np.stack([row[key] for row in made]) for key in ("tokens", "segments")}}
+        return batch | self._images(shown)
+
+    def iterator(self, start_step: int, stop_step: int, prefetch: int = 2, rows: slice | None = None) -> grain.DatasetIterator:
+        """Batches of the steps start … stop−1, `prefetch` of them made ahead by a thread; `get_state` and `set_state` are Grain's."""
+        steps = grain.MapDataset.range(start_step, stop_step).map(lambda step: self.batch(int(step), rows))
+        return iter(steps.to_iter_dataset(grain.ReadOptions(num_threads=min(prefetch, 1), prefetch_buffer_size=prefetch)))
+
+    def steps(self, epochs: float) -> int:
+        """Steps until every row of so many epochs has been seen."""
+        whole, part = int(epochs), epochs % 1
+        rows = sum(len(self.rows(epoch)) for epoch in range(whole)) + (round(part * len(self.rows(whole))) if part else 0)
+        return -(-rows // self.shape.rows)
+
+    def ids(self, step: int) -> list[list[str]]:
+        """The examples of each row of a step."""
+        return [[self._groups[g][e].id for g, members in row for e in members] for row in self._rows_of(step)]
+
+    def examples(self, step: int) -> int:
+        return sum(len(members) for row in self._rows_of(step) for _, members in row)
+
+    def supervised(self, step: int) -> int:
+        """Supervised tokens of a step; a contrastive one has none."""
+        return sum(self._lengths[g][e].supervised for row in self._rows_of(step) for g, members in row for e in members)
+
+    def _checked(self, example: Example) -> Lengths:
+        shape = self.shape
+        if self.objective == "next_token":
+            return self.processor.check_fits(example, shape.length, shape.images, shape.targets)
+        if len(example.images) != 1:
+            raise UserError(f"example {example.id}: has {len(example.images)} images, a contrastive stage takes pairs of one image and a caption")
+        try:
+            self.processor.caption_row(_caption(example), shape.length)
+        except UserError as error:
+            raise UserError(f"example {example.id}: {error}") from None
+        return Lengths(head=0, tail=0, supervised=0, images=1)
+
+    def _plan(self, epoch: int) -> list[Row]:
+        """Packs what this epoch draws: a source's groups as often as its passes say, then the fraction of its examples."""
+        drawn: list[tuple[int, Sequence[int], list[Lengths]]] = []  # group, examples of it, their lengths
+        for s, passes in enumerate(self._passes):
+            groups = self._members[s]
+            drawn += [(g, range(len(self._groups[g])), self._lengths[g]) for _ in range(int(passes)) for g in groups]
+            if part := passes % 1:
+                examples = [(g, e) for g in groups for e in range(len(self._groups[g]))]
+                # s + 1: to NumPy (seed, epoch, 0) is the same seed as the (seed, epoch) of packing.
+                order = np.random.default_rng((self.seed, epoch, s + 1)).permutation(len(examples))
+                subset: dict[int, list[int]] = {}
+                for i in order[: round(part * len(examples))].tolist():
+                    subset.setdefault(examples[i][0], []).append(examples[i][1])
+                drawn += [(g, members, [self._lengths[g][e] for e in members]) for g, members in subset.items()]
+        shape = self.shape
+        targets = 0 if self.objective == "contrastive" else shape.targets
+        plan = packing.plan([x[2] for x in drawn], shape.length, shape.images, targets, self.per_group, self.seed, epoch)
+        return [tuple((drawn[d][0], tuple(drawn[d][1][e] for e in members)) for d, members in row) for row in plan]
+
+    def _plan_past(self, row: int) -> None:
+        """Plans epochs until row number `row` of the stage exists."""
+        while not self._ends or self._ends[-1] <= row:
+            epoch = len(self._ends)
+            rows = len(self.rows(epoch))
+            if not rows:
+                raise UserError(f"data: epoch {epoch} draws no example; give a source more passes")
+            self._ends.append(rows + (self._ends[-1] if self._ends else 0))
+
+    def _rows_of(self, step: int) -> list[Row]:
+        first, last = step * self.shape.rows, (step + 1) * self.shape.rows
+        with self._lock:
+            self._plan_past(last - 1)
+            rows: list[Row] = []
+            epoch = bisect.bisect_right(self._ends, first)
+            while first + len(rows) < last:
+                begin = self._ends[epoch - 1] if epoch else 0
+                rows += self.rows(epoch)[first + len(rows) - begin : last - begin]
+                epoch += 1
+        return rows
+
+    def _shown(self, row: Row) -> list[tuple[Source, list[Example]]]:
+        """The groups of a row, with their sources."""
+        return [(self._source_of[g], [self._groups[g][e] for e in members]) for g, members in row]
+
+    def _images(self, rows: list[list[tuple[Source, list[Example]]]]) -> dict[str, np.ndarray]:
+        """pixels and image_mask of rows, in the order in which the processor numbers their slots."""
+        B, M, n = len(rows), self.shape.images, self.shape.size
+        pixels, mask = np.zeros((B, M, n, n, 3), np.uint8), np.zeros((B, M), bool)
+        for b, groups in enumerate(rows):
+            wanted = [(source, group[0], key) for source, group in groups for key in group[0].images]
+            for m, (source, example, key) in enumerate(wanted):
+                try:
+                    pixels[b, m] = self._pixels.get(source, key)
+                except (UserError, OSError) as error:
+                    raise UserError(f"example {example.id}: image {key!r}: {error}") from None
+            mask[b, : len(wanted)] = True
+        return {"pixels": pixels, "image_mask": mask}
+
+
+class _Pixels:
+    """Prepared images by (source, key). What fits in the limit stays: evicting would empty it in every pass over a larger set."""
+
+    def __init__(self, layout: ImageLayout | None, limit: int = PIXEL_BYTES):
+        self._layout, self._left = layout, limit
+        self._kept: dict[tuple[int, str], np.ndarray] = {}
+
+    def get(self, source: Source, key: str) -> np.ndarray:
+        kept = self._kept.get((id(source), key))
+        if kept is not None:
+            return kept
+        pixels = images.prepare(source.read_image(key), self._layout)
+        if pixels.nbytes <= self._left:
+            self._left -= pixels.nbytes
+            self._kept[id(source), key] = pixels
+        return pixels
+
+
+def _caption(example: Example) -> str:
+    return " ".join(turn.text for turn in example.turns if turn.role == "assistant")

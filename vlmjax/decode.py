@@ -1,0 +1,80 @@
+"""Greedy answers with a KV cache: one prefill of the whole row, then one token per question and step.
+
+Several questions about one image share a row (data/batch.py): each is a segment of its own whose parent holds the image, so the
+image is read once and the questions do not see each other. Their answers grow together. The cache of a row with Q questions:
+
+    slots       0 … T-1                 T … T+Q-1               T+Q … T+2Q-1
+    hold        the row of prompts      first answer tokens     second answer tokens     …
+    segments    as in the batch         of question 1 … Q       of question 1 … Q
+
+Each new key carries its question's segment and its own position, so the batch contract's rule of visibility is all that
+keeps the questions apart: the order of slots means nothing.
+"""
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from vlmjax.models import attention, decoder
+from vlmjax.models.vlm import VLM, pick
+
+AFTER_END = 0  # the id that fills an answer's places behind its end token
+
+
+def make_generate(vlm: VLM, max_new_tokens: int, eos: int) -> Callable[[Any, dict[str, jax.Array]], jax.Array]:
+    """→ fn(params, batch) -> i32[B, Q, max_new_tokens], pure and jittable: greedy answers up to and with `eos`, then `AFTER_END`.
+
+    The batch follows the contract, with `target_positions` i32[B, Q] at the last prompt token of each question and `weights`
+    f32[B, Q] 0 where a row has fewer questions. A row's answers depend on nothing in the other rows.
+    """
+    def logits(params, hidden):
+        return vlm.decoder.apply({"params": params["decoder"]}, hidden, method="logits")
+
+    def generate(params, batch):
+        B, T = batch["tokens"].shape
+        Q = batch["target_positions"].shape[1]
+        S = T + Q * (max_new_tokens - 1)  # the last token of an answer is never read
+        asked = batch["weights"] > 0
+        own = {key: jnp.take_along_axis(batch[key], batch["target_positions"], axis=1) for key in ("segments", "parents", "positions")}
+        own["segments"] = jnp.where(asked, own["segments"], 0)
+        room = ((0, 0), (0, S - T))
+        k_segments, k_positions, k_prefix = (jnp.pad(batch[key], room) for key in ("segments", "positions", "prefix"))
+
+        x = vlm.inputs(params, batch)
+        cache = decoder.init_cache(vlm.decoder.config, vlm.decoder.segments, B, T, x.dtype)
+        mask = attention.visible(*(batch[key] for key in ("segments", "positions", "parents", "segments", "positions", "prefix")))  # [B, T, T]
+        hidden, cache = vlm.decoder.apply({"params": params["decoder"]}, x, batch["positions"], mask, cache=cache, start=jnp.int32(0))
+        # Grown only now: places for the answers would cost the prefill time.
+        cache = jax.tree.map(lambda leaf: jnp.pad(leaf, ((0, 0), (0, 0), (0, S - T), (0, 0), (0, 0))), cache)  # [l, B, S, K, H]
+        first = jnp.argmax(logits(params, pick(hidden, batch["target_positions"])), axis=-1).astype(jnp.int32)
+        first = jnp.where(asked, first, AFTER_END)
+        answers = jnp.full((B, Q, max_new_tokens), AFTER_END, jnp.int32).at[:, :, 0].set(first)
+
+        def unfinished(state):
+            step, _, ended, *_ = state
+            return (step < max_new_tokens) & ~jnp.all(ended)
+
+        def extend(state):
+            """Reads token step-1 of every answer and writes token `step`."""
+            step, answers, ended, k_segments, k_positions, cache = state
+            token = jax.lax.dynamic_index_in_dim(answers, step - 1, axis=2, keepdims=False)  # [B, Q]
+            positions, start = own["positions"] + step, T + Q * (step - 1)
+            k_segments = jax.lax.dynamic_update_slice(k_segments, own["segments"], (0, start))
+            k_positions = jax.lax.dynamic_update_slice(k_positions, positions, (0, start))
+            mask = attention.visible(own["segments"], positions, own["parents"], k_segments, k_positions, k_prefix)  # [B, Q, S]
+            x = vlm.decoder.apply({"params": params["decoder"]}, token, method="embed")
+            hidden, cache = vlm.decoder.apply({"params": params["decoder"]}, x, positions, mask, cache=cache, start=start)
+            token = jnp.where(ended, AFTER_END, jnp.argmax(logits(params, hidden), axis=-1).astype(jnp.int32))
+            answers = jax.lax.dynamic_update_slice(answers, token[:, :, None], (0, 0, step))
+            return step + 1, answers, ended | (token == eos), k_segments, k_positions, cache
+
+        state = (jnp.int32(1), answers, ~asked | (first == eos), k_segments, k_positions, cache)
+        return jax.lax.while_loop(unfinished, extend, state)[1]
+
+    return generate
+
+
+def until(ids: list[int], eos: int) -> list[int]:
+    """The answer's own ids: what comes before the first `eos`, all where there is none."""
+    return ids[: ids.index(eos)] if eos in ids else ids

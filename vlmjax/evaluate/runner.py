@@ -1,0 +1,275 @@
+"""Asks a model all questions of a task under every control, each distinct (prompt, image) pair once, and scores the answers."""
+import dataclasses
+import hashlib
+import itertools
+import json
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from etils import epath
+
+from vlmjax import files
+from vlmjax.bundle import Bundle, stack
+from vlmjax.data.example import Source, Turn
+from vlmjax.errors import UserError, did_you_mean
+from vlmjax.evaluate.controls import CONTROLS, SHOWN, derangement, grey
+from vlmjax.evaluate.task import Item, Task
+from vlmjax.train import record
+
+GREY = "\0grey"  # the key of the image that `blind` shows; no source has such a key
+MAX_LENGTH = 2048  # tokens of a row, unless the caller sets another limit
+
+Progress = Callable[[int, int], None]
+
+
+@dataclasses.dataclass(frozen=True)
+class Request:
+    """A prompt with the image it is shown with; equal requests have one answer."""
+
+    turns: tuple[Turn, ...]
+    shown: str | None
+
+
+def evaluate(bundle: Bundle, task: Task, data_dir: str, split: str = "test", controls: Sequence[str] = CONTROLS, batch_rows: int = 50,
+             limit: int | None = None, seed: int = 0, length: int = MAX_LENGTH, progress: Progress = lambda done, total: None,
+             ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """→ (the task's entry of results.json, predictions: one dict per item and control).
+
+    limit: the first so many items. seed: of the derangement of `shuffled`, which is over the images of the whole split. length: a
+    question whose prompt and image need more tokens is refused. progress: called with (requests answered, requests).
+    """
+    for control in controls:
+        if control not in CONTROLS:
+            raise UserError(f"--control: {control!r} is not known{did_you_mean(control, CONTROLS)}")
+    source, items = task.open(data_dir, split)
+    if not items:
+        raise UserError(f"{task.name}: the split {split!r} has no items")
+    other = derangement((item.image for item in items if item.image is not None), seed) if "shuffled" in controls else {}
+    items = items[:limit]
+    requests = {control: [Request(item.turns, _shown(control, item, other)) for item in items] for control in controls if control in SHOWN}
+    distinct = list(dict.fromkeys(request for asked in requests.values() for request in asked))
+    names = {request: item.id for asked in requests.values() for request, item in zip(asked, items)}
+    answer = _choose if task.choices else _generate
+    answers = answer(bundle, task, source, distinct, names, batch_rows, length, progress) if distinct else {}
+    texts = {control: [answers[request] for request in asked] for control, asked in requests.items()}
+    if "prior" in controls:
+        prior = task.prior(data_dir)
+        texts["prior"] = [prior.get(item.question, "") for item in items]
+    predictions = [{"id": item.id, "image": item.image, "question": item.question, "answer": item.answer, "prediction": text,
+                    "correct": _score(task, text, item.answer), "control": control, "kind": item.kind}
+                   for control in controls for item, text in zip(items, texts[control])]
+    provenance = {
+        "data": data_hash(source, items), "split": split, "items": len(items), "prompt": _prompt(bundle, task, items[0]), "parser": task.parser,
+        "image": dataclasses.asdict(bundle.layout) if bundle.layout else None, "seed": seed, "commit": record.git_commit(),
+    }
+    return {**rescore(predictions, task), "provenance": provenance}, predictions
+
+
+def rescore(predictions: Iterable[Mapping[str, Any]], task: Task) -> dict[str, Any]:
+    """The scores of stored predictions, from their raw texts: {control: {metric: {value, stderr, n, variant}}, "unparsed": {control: n}}.
+
+    Metrics are the task's, over all items and as `metric/KIND` over each kind.
+    """
+    by_control: dict[str, list[Mapping[str, Any]]] = {}
+    for row in predictions:
+        by_control.setdefault(row["control"], []).append(row)
+    out: dict[str, Any] = {}
+    for control, rows in by_control.items():
+        scores = np.array([_score(task, row["prediction"], row["answer"]) for row in rows])
+        clusters = np.array([str(row["image"] if row["image"] is not None else row["id"]) for row in rows])
+        kinds = np.array([row["kind"] for row in rows])
+        out[control] = {task.metric: mean(scores, clusters, "all")}
+        for kind in dict.fromkeys(kind for kind in kinds.tolist() if kind):
+            out[control][f"{task.metric}/{kind}"] = mean(scores[kinds == kind], clusters[kinds == kind], kind)
+    return out | {"unparsed": {control: sum(task.parse(row["prediction"]) is None for row in rows) for control, rows in by_control.items()}}
+
+
+def mean(scores: np.ndarray, clusters: np.ndarray, variant: str) -> dict[str, Any]:
+    """Mean and its standard error, for scores that depend on each other within a cluster (questions about one image).
+
+    stderr² = C/(C−1) · Σ_c (Σ_{i∈c} (x_i − mean))² / n², over C clusters: for clusters of one the usual s²/n. None for one cluster.
+    """
+    n, value = len(scores), float(np.mean(scores))
+    sums = np.bincount(np.unique(clusters, return_inverse=True)[1], weights=scores - value)
+    C = len(sums)
+    stderr = math.sqrt(C / (C - 1) * float(np.sum(sums**2))) / n if C > 1 else None
+    return {"value": value, "stderr": stderr, "n": n, "variant": variant}
+
+
+def _score(task: Task, text: str, answer: str) -> float:
+    parsed = task.parse(text)
+    return 0.0 if parsed is None else task.score(parsed, answer)
+
+
+def _shown(control: str, item: Item, other: Mapping[str, str]) -> str | None:
+    if item.image is None or control == "real":
+        return item.image
+    return GREY if control == "blind" else other[item.image]
+
+
+def _pixels(bundle: Bundle, source: Source, key: str) -> np.ndarray:
+    if key == GREY:
+        return grey(bundle.layout)
+    try:
+        return bundle.pixels(source.read_image(key))
+    except UserError as error:
+        raise UserError(f"{source.name}: image {key}: {error}") from None
+
+
+# --- a language model answers ---------------------------------------------------------------------------------------------------
+
+def _generate(bundle: Bundle, task: Task, source: Source, requests: Sequence[Request], names: Mapping[Request, str], batch_rows: int,
+              length: int, progress: Progress) -> dict[Request, str]:
+    """Questions that are shown one image share rows; all batches have one shape, so one program answers them."""
+    if bundle.vlm is None:
+        raise UserError(f"{task.name}: the model has no language model, so it cannot answer")
+    if bundle.vlm.encoder is None and any(request.shown is not None for request in requests):
+        raise UserError(f"{task.name}: the model has no image encoder and projector, so it cannot be asked about images")
+    rows, T, Q = plan(requests, _lengths(bundle, requests, names, length), length)
+    M = int(any(request.shown is not None for request in requests))
+    answers: dict[Request, str] = {}
+    empty = bundle.processor.prompt_row([], T, M, Q)[0]
+    for start in range(0, len(rows), batch_rows):
+        part = [[requests[i] for i in row] for row in rows[start : start + batch_rows]]
+        laid = [bundle.processor.prompt_row([((row[0].shown,) if row[0].shown is not None else (), [r.turns for r in row])], T, M, Q)[0] for row in part]
+        fill = min(batch_rows, len(rows)) - len(part)
+        shown = [[_pixels(bundle, source, row[0].shown)] if row[0].shown is not None else [] for row in part]
+        batch = stack(laid + [empty] * fill) | bundle.pack_pixels(shown + [[]] * fill, M)
+        for row, ids in zip(part, bundle.answer(batch, task.max_new_tokens)):
+            answers.update((request, bundle.text(answer)) for request, answer in zip(row, ids))
+        progress(len(answers), len(requests))
+    return answers
+
+
+def _lengths(bundle: Bundle, requests: Sequence[Request], names: Mapping[Request, str], length: int) -> list[tuple[Any, int, int]]:
+    """(head, its tokens, tokens of the question behind it) of each request; refuses one that no row can hold."""
+    out = []
+    for request in requests:
+        try:
+            encoded = bundle.processor.encode(request.turns, True)
+        except UserError as error:
+            raise UserError(f"item {names[request]}: {error}") from None
+        head, tail = len(encoded.head.tokens), len(encoded.tail)
+        if head + tail > length:
+            raise UserError(f"item {names[request]}: its prompt needs {head + tail} tokens (length), {length} are available")
+        out.append((encoded.head, head, tail))
+    return out
+
+
+def plan(requests: Sequence[Request], lengths: Sequence[tuple[Any, int, int]], length: int) -> tuple[list[list[int]], int, int]:
+    """→ (rows of indexes of requests, T, Q): every request once, a row's requests share image and head, and no row needs more than
+    T ≤ `length` tokens or holds more than Q questions.
+
+    Attention in a row costs T², the image in it P tokens however few its questions: Q is the number that makes rows · T² least.
+    """
+    groups: dict[Any, list[int]] = {}
+    for i, request in enumerate(requests):
+        # Without an image there is no head to share, and questions of one row would only wait for each other.
+        groups.setdefault((request.shown, lengths[i][0]) if request.shown is not None else i, []).append(i)
+    heads = [lengths[group[0]][1] for group in groups.values()]
+    ends = [list(itertools.accumulate((lengths[i][2] for i in group), initial=0)) for group in groups.values()]
+    best = None
+    for Q in range(1, max(map(len, groups.values())) + 1):
+        cuts = [_cuts(len(group), Q) for group in groups.values()]
+        T = max(head + end[b] - end[a] for head, end, cut in zip(heads, ends, cuts) for a, b in cut)
+        if T <= length:
+            T = min(-(-T // 8) * 8, length)
+            cost = sum(map(len, cuts)) * T**2
+            best = min(best or (cost, T, Q, cuts), (cost, T, Q, cuts))
+    _, T, Q, cuts = best
+    return [group[a:b] for group, cut in zip(groups.values(), cuts) for a, b in cut], T, Q
+
+
+def _cuts(count: int, most: int) -> list[tuple[int, int]]:
+    """0 … count-1 in neighbouring parts of nearly one size, at most `most`: [(start, stop), …]."""
+    parts = -(-count // most)
+    return [(count * i // parts, count * (i + 1) // parts) for i in range(parts)]
+
+
+# --- two towers choose ----------------------------------------------------------------------------------------------------------
+
+def _choose(bundle: Bundle, task: Task, source: Source, requests: Sequence[Request], names: Mapping[Request, str], batch_rows: int,
+            length: int, progress: Progress) -> dict[Request, str]:
+    """The choice whose text feature has the highest cosine with the image's (of equals the first)."""
+    if bundle.clip is None:
+        raise UserError(f"{task.name}: the model has no text tower and contrast head, so it cannot compare images with texts")
+    texts = _unit(bundle.text_features(task.choices))
+    answers: dict[Request, str] = {}
+    for start in range(0, len(requests), batch_rows):
+        part = requests[start : start + batch_rows]
+        pixels = [_pixels(bundle, source, request.shown) for request in part]
+        pixels += [np.zeros_like(pixels[0])] * (min(batch_rows, len(requests)) - len(part))
+        cosines = _unit(bundle.pixel_features(np.stack(pixels))) @ texts.T
+        answers.update((request, task.choices[choice]) for request, choice in zip(part, cosines.argmax(axis=1)))
+        progress(len(answers), len(requests))
+    return answers
+
+
+def _unit(x: np.ndarray) -> np.ndarray:
+    return x / np.linalg.norm(x, axis=-1, keepdims=True)
+
+
+# --- what was measured ----------------------------------------------------------------------------------------------------------
+
+def data_hash(source: Source, items: Sequence[Item]) -> str:
+    """SHA-256 over the items and the bytes of their images."""
+    digest = hashlib.sha256()
+    for item in items:
+        digest.update(json.dumps([item.id, item.image, [[turn.role, turn.text] for turn in item.turns], item.answer]).encode())
+    for key in sorted({item.image for item in items if item.image is not None}):
+        digest.update(hashlib.sha256(source.read_image(key)).digest())
+    return digest.hexdigest()
+
+
+def _prompt(bundle: Bundle, task: Task, item: Item) -> str:
+    """What the model reads for the first item, with its mark for the image."""
+    if task.choices:
+        return f"{len(task.choices)} texts such as {task.choices[0]!r}"
+    user, answer = bundle.template.user, bundle.template.assistant
+    turns = "".join(user[0] + turn.text + user[1] if turn.role == "user" else answer[0] + turn.text + answer[1] for turn in item.turns)
+    return f"{bundle.template.name}: {turns}{answer[0]}"
+
+
+def write(workdir: epath.PathLike, task: str, results: Mapping[str, Any], predictions: Sequence[Mapping[str, Any]]) -> None:
+    """`predictions/TASK.jsonl`, then the task's entry in `results.json`, whose other entries stay."""
+    workdir = epath.Path(workdir)
+    files.write(workdir / "predictions" / f"{task}.jsonl", "".join(json.dumps(row) + "\n" for row in predictions))
+    files.write_json(workdir / "results.json", {**read_results(workdir), task: results})
+
+
+def read_results(workdir: epath.PathLike) -> dict[str, Any]:
+    """results.json; {} where there is none."""
+    return files.read_json(epath.Path(workdir) / "results.json", {})
+
+
+def read_predictions(workdir: epath.PathLike, task: str) -> list[dict[str, Any]]:
+    path = epath.Path(workdir) / "predictions" / f"{task}.jsonl"
+    if not path.exists():
+        raise UserError(f"{path}: is missing; there is nothing to score again")
+    try:
+        return [json.loads(line) for line in path.read_text().splitlines()]
+    except ValueError as error:
+        raise UserError(f"{path}: not readable as JSON lines: {error}") from None
+
+
+def table(results: Mapping[str, Any]) -> str:
+    """All results as text: one line per task and metric, one column per control, in per cent ± one standard error."""
+    lines = [f"{'task':20}{'metric':24}{'n':>8}" + "".join(f"{control:>16}" for control in CONTROLS)]
+    for task, entry in results.items():
+        controls = {control: entry[control] for control in CONTROLS if control in entry}
+        for metric in dict.fromkeys(metric for scores in controls.values() for metric in scores):
+            cells, n = "", 0
+            for control in CONTROLS:
+                score = controls.get(control, {}).get(metric)
+                n = score["n"] if score else n
+                cells += f"{_cell(score):>16}"
+            lines.append(f"{task:20}{metric:24}{n:8,}{cells}")
+    return "\n".join(lines)
+
+
+def _cell(score: Mapping[str, Any] | None) -> str:
+    if score is None:
+        return "-"
+    return f"{100 * score['value']:.1f}" + (f" ± {100 * score['stderr']:.1f}" if score["stderr"] is not None else "")

@@ -1,0 +1,48 @@
+"""Files of a run, on a disk or in an object store: a name becomes visible only when its content is complete."""
+import json
+import os
+import uuid
+from typing import Any
+
+from etils import epath
+
+from vlmjax.errors import UserError
+
+
+def write(path: epath.PathLike, content: str | bytes) -> None:
+    """Writes next to `path` and renames, so that a kill leaves the old file or the new one, never half of one."""
+    path = epath.Path(path)
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+        temporary.replace(path)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written: {error.strerror or error}") from None
+
+
+def write_json(path: epath.PathLike, value: Any) -> None:
+    write(path, json.dumps(value, indent=1) + "\n")
+
+
+def read_json(path: epath.PathLike, default: Any = None) -> Any:
+    """The parsed file; `default` where there is none. A file that is not JSON is an error that names it."""
+    path = epath.Path(path)
+    if not path.exists():
+        return default
+    try:
+        return json.loads(path.read_text())
+    except (ValueError, OSError) as error:
+        raise UserError(f"{path}: not readable as JSON: {error}") from None
+
+
+def check_writable(directory: epath.PathLike) -> None:
+    """Creates the directory and proves that a file can be made in it."""
+    directory = epath.Path(directory)
+    probe = directory / f".probe-{os.getpid()}"
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        probe.write_text("")
+        probe.unlink()
+    except OSError as error:
+        raise UserError(f"{directory}: cannot be written: {error.strerror or error}") from None

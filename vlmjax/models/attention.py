@@ -1,0 +1,128 @@
+"""Attention: who sees whom, rotary positions, and the projections around a plain attention that a kernel can replace."""
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from vlmjax.models.parts import fan_in, name_axes
+
+Attend = Callable[[jax.Array, jax.Array, jax.Array, jax.Array | None], jax.Array]
+Cache = dict[str, Any]
+
+
+def visible(
+    q_segments: jax.Array,
+    q_positions: jax.Array,
+    q_parents: jax.Array,
+    k_segments: jax.Array,
+    k_positions: jax.Array,
+    k_prefix: jax.Array | None = None,
+    window: int | None = None,
+) -> jax.Array:
+    """Which keys each query sees, bool[B, T, S]; the rule of the batch contract (data/batch.py).
+
+    q_*: i32[B, T]. k_segments, k_positions: i32[B, S]. k_prefix: bool[B, S], keys that every query of their segment sees.
+    window: a query also sees no key `window` or more positions behind it. One packed row with an image head (1) and two
+    questions about it (2 and 3, children of 1), then padding; x marks what is seen:
+
+                      keys   1 1 1  2 2  3 3  0
+        1  (image head)      x . .  . .  . .  .
+                             x x .  . .  . .  .
+                             x x x  . .  . .  .
+        2  (parent 1)        x x x  x .  . .  .
+                             x x x  x x  . .  .
+        3  (parent 1)        x x x  . .  x .  .
+                             x x x  . .  x x  .
+        0  (padding)         . . .  . .  . .  .
+    """
+    own = q_segments[:, :, None] == k_segments[:, None, :]
+    parent = q_parents[:, :, None] == k_segments[:, None, :]
+    ahead = q_positions[:, :, None] - k_positions[:, None, :]  # how far the query is ahead of the key: i32[B, T, S]
+    in_order = ahead >= 0
+    if k_prefix is not None:
+        in_order |= k_prefix[:, None, :]
+    mask = (k_segments != 0)[:, None, :] & (own | parent) & in_order
+    return mask if window is None else mask & (ahead < window)
+
+
+def attend(q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array | None) -> jax.Array:
+    """Plain attention with grouped heads; the softmax is float32 whatever the inputs are.
+
+    q: f[B, T, N, H]. k, v: f[B, S, K, H], K divides N; query head n reads key head n // G with G = N / K. mask: bool[B, T, S],
+    None: all keys are seen. A query that sees no key (padding) gets the mean of all values: finite, and read by nobody.
+    Returns f[B, T, N, H].
+    """
+    (B, T, N, H), K = q.shape, k.shape[2]
+    G = N // K
+    # The heads of a group are folded into the query axis, Q = T·G: one product per key head, and k and v are not repeated.
+    q = jnp.einsum("BTKGH->BKTGH", q.reshape(B, T, K, G, H)).reshape(B, K, T * G, H)
+    logits = jnp.einsum("BKQH,BSKH->BKQS", q, k, preferred_element_type=jnp.float32) * H**-0.5
+    if mask is not None:
+        logits = jnp.where(jnp.repeat(mask, G, axis=1)[:, None], logits, jnp.finfo(jnp.float32).min)
+    weights = jax.nn.softmax(logits).astype(v.dtype)
+    out = jnp.einsum("BKQS,BSKH->BKQH", weights, v).reshape(B, K, T, G, H)
+    return jnp.einsum("BKTGH->BTKGH", out).reshape(B, T, N, H)
+
+
+def rotary(x: jax.Array, positions: jax.Array, theta: float) -> jax.Array:
+    """Rotates the pairs (i, i + H/2) of f[B, T, N, H] by positions i32[B, T] · theta^(-2i/H), with float32 angles.
+
+    Pairs are split by halves (`rotate_half` of Hugging Face's Llama), not interleaved as in Meta's original checkpoints.
+    """
+    half = x.shape[-1] // 2
+    frequencies = theta ** (-jnp.arange(half, dtype=jnp.float32) / half)
+    angles = positions[:, :, None, None] * frequencies  # f32[B, T, 1, H/2]
+    cos, sin = jnp.cos(angles), jnp.sin(angles)
+    first, second = jnp.split(x.astype(jnp.float32), 2, axis=-1)
+    return jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1).astype(x.dtype)
+
+
+class Attention(nn.Module):
+    """Projections, rotary positions and the cache around `attend`.
+
+    biases: which of the projections "q", "k", "v", "o" have one. theta: base of the rotary angles, None: no rotary positions.
+    out_scale: of the initial standard deviation of the output projection.
+    Parameters: q/kernel [D, N, H], k/kernel and v/kernel [D, K, H], o/kernel [N, H, D]; biases [N, H], [K, H], [D].
+    """
+
+    width: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    biases: tuple[str, ...] = ()
+    theta: float | None = None
+    out_scale: float = 1.0
+    dtype: Any = jnp.float32
+    attend: Attend = attend
+
+    @nn.compact
+    def __call__(
+        self,
+        x: jax.Array,
+        positions: jax.Array | None = None,
+        mask: jax.Array | None = None,
+        cache: Cache | None = None,
+        start: jax.Array | None = None,
+    ) -> tuple[jax.Array, Cache | None]:
+        """x: f[B, T, D]. positions: i32[B, T], read with theta only. mask: bool[B, T, S]; S = T without a cache.
+
+        cache: {"k", "v"}: f[B, S, K, H]. Keys and values of x go to its slots start … start+T-1, and attention is over all S
+        slots, so `mask` must hide those not yet written. Returns (f[B, T, D], the cache with the new slots or None).
+        """
+        D, N, K, H = self.width, self.heads, self.kv_heads, self.head_dim
+
+        def project(name: str, heads: int) -> jax.Array:
+            init = fan_in(D)
+            return nn.Einsum((D, heads, H), "BTD,DNH->BTNH", name in self.biases, self.dtype, kernel_init=init, name=name)(x)
+
+        q, k, v = project("q", N), project("k", K), project("v", K)
+        if self.theta is not None:
+            q, k = rotary(q, positions, self.theta), rotary(k, positions, self.theta)
+        if cache is not None:
+            k, v = (jax.lax.dynamic_update_slice_in_dim(cache[key], new.astype(cache[key].dtype), start, axis=1) for key, new in (("k", k), ("v", v)))
+            cache = {"k": k, "v": v}
+        out = self.attend(name_axes(q, "batch", "length", "heads", None), k, v, mask)  # [B, T, N, H]
+        init = fan_in(N * H, self.out_scale)
+        return nn.Einsum((N, H, D), "BTNH,NHD->BTD", "o" in self.biases, self.dtype, kernel_init=init, name="o")(out), cache

@@ -1,0 +1,152 @@
+"""Language models of the Llama family: RMSNorm, rotary positions, grouped heads, gated MLP."""
+import dataclasses
+import functools
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from vlmjax.models.attention import Attend, Attention, attend
+from vlmjax.models.parts import fan_in, look_up, name_axes
+from vlmjax.models.stack import Stack
+from vlmjax.stacks import segment_bounds, segment_name
+
+
+@dataclasses.dataclass(frozen=True)
+class DecoderConfig:
+    """theta: base of the rotary angles. qkv_bias: Qwen2 has them. tied: logits are read with the embedding table."""
+
+    vocab: int
+    width: int
+    layers: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    mlp: int
+    eps: float = 1e-5
+    theta: float = 1e4
+    qkv_bias: bool = False
+    tied: bool = False
+
+
+class MLP(nn.Module):
+    """f[B, T, D] → down(silu(gate(x)) · up(x)). Parameters: gate, up [D, F], down [F, D], each {kernel}."""
+
+    mlp: int
+    out_scale: float = 1.0
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        D = x.shape[-1]
+        gate, up = (nn.Dense(self.mlp, False, self.dtype, kernel_init=fan_in(D), name=name)(x) for name in ("gate", "up"))
+        hidden = name_axes(nn.silu(gate) * up, "batch", "length", "mlp")
+        return nn.Dense(D, False, self.dtype, kernel_init=fan_in(self.mlp, self.out_scale), name="down")(hidden)
+
+
+class Block(nn.Module):
+    """One pre-norm layer, f[B, T, D] → f[B, T, D]. Parameters: norm1/scale, attention, norm2/scale, mlp."""
+
+    config: DecoderConfig
+    dtype: Any = jnp.float32
+    attend: Attend = attend
+
+    @nn.compact
+    def __call__(self, x, positions, mask, cache=None, start=None):
+        c = self.config
+        out_scale = (2 * c.layers) ** -0.5
+        attention = Attention(
+            width=c.width,
+            heads=c.heads,
+            kv_heads=c.kv_heads,
+            head_dim=c.head_dim,
+            biases=("q", "k", "v") if c.qkv_bias else (),
+            theta=c.theta,
+            out_scale=out_scale,
+            dtype=self.dtype,
+            attend=self.attend,
+            name="attention",
+        )
+        y, cache = attention(nn.RMSNorm(c.eps, self.dtype, name="norm1")(x), positions, mask, cache, start)
+        x = name_axes(x + y, "batch", "length", "embed")
+        y = MLP(c.mlp, out_scale, self.dtype, name="mlp")(nn.RMSNorm(c.eps, self.dtype, name="norm2")(x))
+        return name_axes(x + y, "batch", "length", "embed"), cache
+
+
+class Decoder(nn.Module):
+    """tokens → `embed` → (image tokens are merged in, see vlm.py) → `__call__` → (places are picked) → `logits`.
+
+    Methods are reached by `decoder.apply({"params": params}, …, method="embed")`.
+    Parameters: embed [V, D], layers/START-STOP/…, norm/scale, head [D, V] unless tied.
+    """
+
+    config: DecoderConfig
+    segments: tuple[int, ...]
+    dtype: Any = jnp.float32
+    unroll: int | bool = 1
+    remat: str = "none"
+    attend: Attend = attend
+
+    def setup(self):
+        c = self.config
+        self.table = self.param("embed", fan_in(c.width), (c.vocab, c.width), jnp.float32)
+        if not c.tied:
+            self.head = self.param("head", fan_in(c.width), (c.width, c.vocab), jnp.float32)
+        self.layers = Stack(functools.partial(Block, c, self.dtype, self.attend), self.segments, self.unroll, self.remat)
+        self.norm = nn.RMSNorm(c.eps, self.dtype)
+
+    def embed(self, tokens: jax.Array) -> jax.Array:
+        """i32[B, T] → f[B, T, D]. An id outside the table becomes NaN instead of some other token's vector."""
+        return name_axes(look_up(self.table, tokens).astype(self.dtype), "batch", "length", "embed")
+
+    def __call__(
+        self,
+        x: jax.Array,
+        positions: jax.Array,
+        mask: jax.Array,
+        cache: dict[str, Any] | None = None,
+        start: jax.Array | int | None = None,
+    ) -> tuple[jax.Array, dict[str, Any] | None]:
+        """x: f[B, T, D]. positions: i32[B, T]. mask: bool[B, T, S], see `attention.visible`; S = T without a cache.
+
+        cache: of `init_cache`; this call fills its slots start … start+T-1 (start: i32 scalar) and attends over all S slots
+        under `mask`. Returns (f[B, T, D] after the final norm, the new cache or None).
+        """
+        x, cache = self.layers(x, positions, mask, cache, start)
+        return self.norm(x), cache
+
+    def logits(self, hidden: jax.Array) -> jax.Array:
+        """f[B, S, D] after the final norm → f32[B, S, V]."""
+        kernel, contraction = (self.table, "BSD,VD->BSV") if self.config.tied else (self.head, "BSD,DV->BSV")
+        logits = jnp.einsum(contraction, hidden.astype(self.dtype), kernel.astype(self.dtype), preferred_element_type=jnp.float32)
+        return name_axes(logits, "batch", "length", "vocab")
+
+    def everything(self) -> jax.Array:
+        tokens = jnp.zeros((1, 1), jnp.int32)
+        return self.logits(self(self.embed(tokens), tokens, jnp.ones((1, 1, 1), bool))[0])
+
+
+def init_cache(config: DecoderConfig, segments: tuple[int, ...], batch: int, length: int, dtype: Any = jnp.float32) -> dict[str, Any]:
+    """An empty cache of `length` slots: {segment: {"k", "v"}: f[l, B, S, K, H]}."""
+    return {
+        segment_name(a, b): {key: jnp.zeros((b - a, batch, length, config.kv_heads, config.head_dim), dtype) for key in ("k", "v")}
+        for a, b in segment_bounds(segments)
+    }
+
+
+# Llama 2: arXiv:2307.09288. Vicuna v1.5: Llama 2 fine-tuned, arXiv:2306.05685. Qwen2.5: arXiv:2412.15115. SmolLM2: arXiv:2502.02737.
+_LLAMA2_7B = DecoderConfig(vocab=32000, width=4096, layers=32, heads=32, kv_heads=32, head_dim=128, mlp=11008)
+VARIANTS = {
+    "llama2-7b": _LLAMA2_7B,
+    "llama2-13b": DecoderConfig(vocab=32000, width=5120, layers=40, heads=40, kv_heads=40, head_dim=128, mlp=13824),
+    "vicuna-7b": _LLAMA2_7B,
+    "qwen2.5-0.5b": DecoderConfig(
+        vocab=151936, width=896, layers=24, heads=14, kv_heads=2, head_dim=64, mlp=4864, eps=1e-6, theta=1e6, qkv_bias=True, tied=True
+    ),
+    "qwen2.5-7b": DecoderConfig(
+        vocab=152064, width=3584, layers=28, heads=28, kv_heads=4, head_dim=128, mlp=18944, eps=1e-6, theta=1e6, qkv_bias=True
+    ),
+    "smollm2-135m": DecoderConfig(vocab=49152, width=576, layers=30, heads=9, kv_heads=3, head_dim=64, mlp=1536, theta=1e5, tied=True),
+    "tiny-64": DecoderConfig(vocab=64, width=64, layers=4, heads=4, kv_heads=4, head_dim=16, mlp=192, tied=True),
+}

@@ -1,0 +1,65 @@
+"""A stack of equal layers: one `nn.scan` per segment, so compile time does not grow with depth (see vlmjax/stacks.py)."""
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax
+
+from vlmjax.errors import UserError, did_you_mean
+from vlmjax.stacks import segment_bounds, segment_name
+
+# What the backward pass keeps of a layer's forward pass (None: everything); the rest is computed again.
+REMAT: dict[str, Callable[..., bool] | None] = {
+    "none": None,
+    "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+    "full": jax.checkpoint_policies.nothing_saveable,
+}
+
+
+class Stack(nn.Module):
+    """Runs sum(segments) blocks one after the other.
+
+    block: makes one layer from a name; a layer maps (x, positions, mask, cache, start) to (x, cache).
+    segments: lengths of the runs of layers that share stacked parameters, for example (22, 2) → `0-22`, `22-24`.
+    unroll: layers per iteration of the loop, True: all (on a CPU that saves 20-30 % of a training step).
+    remat: a key of REMAT. Parameters: START-STOP/… with a leading axis [l], l = STOP - START.
+    """
+
+    block: Callable[..., nn.Module]
+    segments: tuple[int, ...]
+    unroll: int | bool = 1
+    remat: str = "none"
+
+    @nn.compact
+    def __call__(
+        self,
+        x: jax.Array,
+        positions: jax.Array | None = None,
+        mask: jax.Array | None = None,
+        cache: dict[str, Any] | None = None,
+        start: jax.Array | None = None,
+    ) -> tuple[jax.Array, dict[str, Any] | None]:
+        """cache: {segment: {"k", "v"}: f[l, B, S, K, H]} or None; every layer reads the same positions, mask and start."""
+        if self.remat not in REMAT:
+            raise UserError(f"remat: {self.remat!r} is not one of {', '.join(REMAT)}{did_you_mean(self.remat, REMAT)}")
+
+        def layer(block, x, cache, positions, mask, start):
+            return block(x, positions, mask, cache, start)
+
+        caches = {}
+        for first, stop in segment_bounds(self.segments):
+            name, length = segment_name(first, stop), stop - first
+            unroll = length if self.unroll is True else min(max(int(self.unroll), 1), length)
+            policy = REMAT[self.remat]
+            # A loop keeps XLA from merging the recomputation with the forward pass; where nothing is left to loop, it is forbidden to.
+            body = layer if policy is None else nn.remat(layer, prevent_cse=unroll == length, policy=policy)
+            scan = nn.scan(
+                body,
+                variable_axes={"params": 0},
+                split_rngs={"params": True},
+                in_axes=(0, nn.broadcast, nn.broadcast, nn.broadcast),
+                length=length,
+                unroll=unroll,
+            )
+            x, caches[name] = scan(self.block(name=name), x, cache and cache[name], positions, mask, start)
+        return x, (cache and caches)

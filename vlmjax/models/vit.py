@@ -1,0 +1,156 @@
+"""Vision transformers: images to patch vectors that have seen each other."""
+import dataclasses
+import functools
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from vlmjax.layout import ImageLayout
+from vlmjax.models.attention import Attend, Attention, attend
+from vlmjax.models.parts import ACTIVATIONS, fan_in, layer_norm, name_axes
+from vlmjax.models.patch_embed import PatchEmbed
+from vlmjax.models.stack import Stack
+
+
+@dataclasses.dataclass(frozen=True)
+class ViTConfig:
+    """Sizes and conventions of a vision transformer.
+
+    size, patch: side of the image and of a patch in pixels. pre_norm: a norm before the first block (CLIP's `pre_layrnorm`).
+    final_norm: one after the last. qkv_bias: which of the three projections have a bias. feature_layer: the output that a
+    language model reads, as in transformers' `hidden_states`: -1 the last block, -2 the one before. mean, std: of the pixels
+    it was trained on, per channel, of values in [0, 1].
+    """
+
+    size: int
+    patch: int
+    width: int
+    layers: int
+    heads: int
+    mlp: int
+    activation: str = "quick_gelu"
+    eps: float = 1e-5
+    class_token: bool = True
+    pre_norm: bool = True
+    final_norm: bool = False
+    patch_bias: bool = False
+    qkv_bias: tuple[str, ...] = ("q", "k", "v")
+    feature_layer: int = -2
+    mean: tuple[float, float, float] = ImageLayout.mean
+    std: tuple[float, float, float] = ImageLayout.std
+
+    @property
+    def tokens_per_image(self) -> int:
+        """P: patches of one image, without the class token."""
+        return ImageLayout(self.size, self.patch).tokens_per_image
+
+    @property
+    def feature_blocks(self) -> int:
+        """How many blocks the feature layer needs; those above it need neither computing nor storing."""
+        return self.layers + 1 + self.feature_layer
+
+
+class MLP(nn.Module):
+    """f[B, T, E] → [F] → activation → f[B, T, E]; initialised as CLIP's. Parameters: up, down, each {kernel, bias}."""
+
+    mlp: int
+    layers: int
+    activation: str
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        E = x.shape[-1]
+        x = nn.Dense(self.mlp, dtype=self.dtype, kernel_init=fan_in(2 * E), name="up")(x)
+        x = ACTIVATIONS[self.activation](name_axes(x, "batch", "length", "mlp"))
+        return nn.Dense(E, dtype=self.dtype, kernel_init=fan_in(E, (2 * self.layers) ** -0.5), name="down")(x)
+
+
+class Block(nn.Module):
+    """A pre-norm transformer layer with LayerNorm and biases, of a vision or of CLIP's text tower. f[B, T, E] → f[B, T, E].
+
+    config: of either tower; only the sizes they share are read. Parameters: norm1, attention, norm2, mlp.
+    """
+
+    config: Any
+    qkv_bias: tuple[str, ...] = ("q", "k", "v")
+    dtype: Any = jnp.float32
+    attend: Attend = attend
+
+    @nn.compact
+    def __call__(self, x, positions=None, mask=None, cache=None, start=None):
+        c = self.config
+        attention = Attention(
+            width=c.width,
+            heads=c.heads,
+            kv_heads=c.heads,
+            head_dim=c.width // c.heads,
+            biases=(*self.qkv_bias, "o"),
+            out_scale=(2 * c.layers) ** -0.5,
+            dtype=self.dtype,
+            attend=self.attend,
+            name="attention",
+        )
+        y, cache = attention(layer_norm(c.eps, self.dtype, "norm1")(x), positions, mask, cache, start)
+        x = name_axes(x + y, "batch", "length", "embed")
+        y = MLP(c.mlp, c.layers, c.activation, self.dtype, name="mlp")(layer_norm(c.eps, self.dtype, "norm2")(x))
+        return name_axes(x + y, "batch", "length", "embed"), cache
+
+
+class ViT(nn.Module):
+    """Normalised images f32[N, h, w, 3] → f[N, P, E], with a class token in front f[N, P+1, E].
+
+    Runs exactly sum(segments) blocks: config.layers of them for a contrastive objective, config.feature_blocks in front of a
+    projector. The final norm belongs to the last block: it is there when the config has one and all blocks run.
+    Parameters: patch_embed, class_token [E], position_embed [P(+1), E], pre_norm, layers/START-STOP/…, final_norm.
+    """
+
+    config: ViTConfig
+    segments: tuple[int, ...]
+    dtype: Any = jnp.float32
+    unroll: int | bool = 1
+    remat: str = "none"
+    attend: Attend = attend
+
+    @nn.compact
+    def __call__(self, images: jax.Array) -> jax.Array:
+        c = self.config
+        N, E = images.shape[0], c.width
+        x = PatchEmbed(c.patch, E, c.patch_bias, self.dtype, name="patch_embed")(images)
+        if c.class_token:
+            token = self.param("class_token", fan_in(E), (E,), jnp.float32).astype(self.dtype)
+            x = jnp.concatenate([jnp.broadcast_to(token, (N, 1, E)), x], axis=1)  # [N, P+1, E]
+        x += self.param("position_embed", fan_in(E), x.shape[1:], jnp.float32).astype(self.dtype)
+        if c.pre_norm:
+            x = layer_norm(c.eps, self.dtype, "pre_norm")(x)
+        block = functools.partial(Block, c, c.qkv_bias, self.dtype, self.attend)
+        x, _ = Stack(block, self.segments, self.unroll, self.remat, name="layers")(name_axes(x, "batch", "length", "embed"))
+        if c.final_norm and sum(self.segments) == c.layers:
+            x = layer_norm(c.eps, self.dtype, "final_norm")(x)
+        return x
+
+    def everything(self) -> jax.Array:
+        return self(jnp.zeros((1, self.config.size, self.config.size, 3)))
+
+
+# CLIP: OpenAI, arXiv:2103.00020, clip/model.py. EVA ViT-g: arXiv:2211.07636 as BLIP-2 and MiniGPT-4 use it, without its 40th
+# block; `-hf` as in transformers' BLIP-2. ViT: arXiv:2010.11929, vit_jax/configs/models.py.
+_EVA_G14 = ViTConfig(
+    size=224, patch=14, width=1408, layers=39, heads=16, mlp=6144, activation="gelu", eps=1e-6,
+    pre_norm=False, patch_bias=True, qkv_bias=("q", "v"), feature_layer=-1,
+)  # fmt: skip
+VARIANTS = {
+    "clip-b32": ViTConfig(size=224, patch=32, width=768, layers=12, heads=12, mlp=3072),
+    "clip-b16": ViTConfig(size=224, patch=16, width=768, layers=12, heads=12, mlp=3072),
+    "clip-l14": ViTConfig(size=224, patch=14, width=1024, layers=24, heads=16, mlp=4096),
+    "clip-l14-336": ViTConfig(size=336, patch=14, width=1024, layers=24, heads=16, mlp=4096),
+    "eva-g14": _EVA_G14,
+    "eva-g14-hf": dataclasses.replace(_EVA_G14, qkv_bias=("q", "k", "v"), final_norm=True),
+    "vit-b16": ViTConfig(
+        size=224, patch=16, width=768, layers=12, heads=12, mlp=3072, activation="gelu_tanh", eps=1e-6,
+        pre_norm=False, final_norm=True, patch_bias=True, feature_layer=-1, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5),
+    ),
+    "tiny-64": ViTConfig(size=64, patch=8, width=64, layers=4, heads=4, mlp=256, feature_layer=-1),
+}  # fmt: skip

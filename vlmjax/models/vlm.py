@@ -1,0 +1,81 @@
+"""A vision-language model: encoder → projector → decoder, as pure functions of parameters and a batch (data/batch.py)."""
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import chex
+import jax
+import jax.numpy as jnp
+
+from vlmjax.models.attention import visible
+from vlmjax.models.decoder import Decoder
+from vlmjax.models.patch_embed import normalise
+from vlmjax.models.projector import Projector
+from vlmjax.models.vit import ViT
+
+Params = Mapping[str, Any]
+Batch = Mapping[str, jax.Array]
+
+
+def merge(text: jax.Array, image: jax.Array, image_slots: jax.Array) -> jax.Array:
+    """Puts image tokens at their places: a gather inside each row, which needs no collective when rows are sharded.
+
+    text: f[B, T, D]. image: f[B, M·P, D]. image_slots: i32[B, T], which image token of its row, -1: keep the text.
+
+        text         t0  t1  t2  t3  t4          image  i0  i1
+        image_slots  -1   0   1  -1  -1
+        merged       t0  i0  i1  t3  t4
+    """
+    placed = jnp.take_along_axis(image, jnp.maximum(image_slots, 0)[:, :, None], axis=1)  # [B, T, D]
+    return jnp.where(image_slots[:, :, None] >= 0, placed, text)
+
+
+def pick(hidden: jax.Array, positions: jax.Array) -> jax.Array:
+    """f[B, T, D] at the places i32[B, S] of each row → f[B, S, D]: logits are computed for these and for nothing else."""
+    return jnp.take_along_axis(hidden, positions[:, :, None], axis=1)
+
+
+@dataclasses.dataclass(frozen=True)
+class VLM:
+    """Methods take params {"encoder", "projector", "decoder"}: the parameters of each component that is not None.
+
+    Without an encoder it is a language model: no image branch is in the program, and pixels are not read.
+    """
+
+    encoder: ViT | None
+    projector: Projector | None
+    decoder: Decoder
+
+    def image_tokens(self, params: Params, pixels: jax.Array) -> jax.Array:
+        """u8[B, M, h, w, 3] → f[B, M·P, D]: image after image, without class tokens. Images that are not real cost the same."""
+        config = self.encoder.config
+        B, M = pixels.shape[:2]
+        P, E, D = config.tokens_per_image, config.width, self.projector.out_width
+        chex.assert_shape(pixels, (B, M, config.size, config.size, 3))
+        images = normalise(pixels.reshape(B * M, *pixels.shape[2:]), config.mean, config.std)
+        patches = self.encoder.apply({"params": params["encoder"]}, images)[:, -P:]
+        chex.assert_shape(patches, (B * M, P, E))
+        tokens = self.projector.apply({"params": params["projector"]}, patches)
+        chex.assert_shape(tokens, (B * M, P, D))
+        return tokens.reshape(B, M * P, D)
+
+    def inputs(self, params: Params, batch: Batch) -> jax.Array:
+        """What the language model reads, f[B, T, D]: text embeddings with image tokens in their places."""
+        chex.assert_equal_shape([batch["tokens"], batch["image_slots"]])
+        text = self.decoder.apply({"params": params["decoder"]}, batch["tokens"], method="embed")
+        if self.encoder is None or batch["pixels"].shape[1] == 0:
+            return text
+        return merge(text, self.image_tokens(params, batch["pixels"]), batch["image_slots"])
+
+    def hidden(self, params: Params, batch: Batch) -> jax.Array:
+        """f[B, T, D] after the decoder's final norm, every place of the row."""
+        segments, positions = batch["segments"], batch["positions"]
+        mask = visible(segments, positions, batch["parents"], segments, positions, batch["prefix"])
+        return self.decoder.apply({"params": params["decoder"]}, self.inputs(params, batch), positions, mask)[0]
+
+    def logits(self, params: Params, batch: Batch) -> jax.Array:
+        """f32[B, S, V] at the batch's `target_positions`."""
+        picked = pick(self.hidden(params, batch), batch["target_positions"])
+        logits = self.decoder.apply({"params": params["decoder"]}, picked, method="logits")
+        chex.assert_shape(logits, (*batch["target_positions"].shape, self.decoder.config.vocab))
+        return logits

@@ -1,0 +1,255 @@
+"""A stage's config → module, labels, optimizer, abstract state, shardings and step. Touches no data and no device."""
+import contextlib
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import Mesh
+
+from vlmjax import losses, optim, param_rules, sharding, stacks
+from vlmjax.data import batch as batches
+from vlmjax.errors import UserError, did_you_mean
+from vlmjax.models import clip, decoder, init_params, projector, vit
+from vlmjax.models.vlm import VLM
+from vlmjax.train import state, step
+
+OBJECTIVES = ("contrastive", "next_token")
+DTYPES = ("float32", "bfloat16", "float16")
+
+
+@dataclasses.dataclass(frozen=True)
+class Precision:
+    """Storage of what learns, of what is frozen and of first moments; type of the activations. Norms, softmax, rotary angles,
+    logits and losses are always float32."""
+
+    params: str = "float32"
+    compute: str = "bfloat16"
+    frozen: str = "float32"
+    moments: str = "float32"
+
+    def __post_init__(self):
+        for field in dataclasses.fields(self):
+            if getattr(self, field.name) not in DTYPES:
+                raise UserError(f"precision.{field.name}: {getattr(self, field.name)!r} is not one of {', '.join(DTYPES)}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Component:
+    """A variant of the model room's tables. vocab: 0 takes the table's, −1 the tokenizer's. feature_layer: of an encoder, as in
+    transformers' hidden_states (−1: after the last block); None takes the table's."""
+
+    variant: str
+    vocab: int = 0
+    feature_layer: int | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelConfig:
+    decoder: Component
+    encoder: Component | None = None
+    projector: Component | None = None
+    text_tower: Component | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class CompileConfig:
+    """unroll: layers per turn of a scan, 0 for all (20–30 % faster on CPU, slower to compile). remat: none, full or dots."""
+
+    unroll: int = 1
+    remat: str = "none"
+
+
+@dataclasses.dataclass(frozen=True)
+class StageConfig:
+    """One stage. `batch` counts rows of `length` tokens, with at most `images` images and `targets` supervised tokens each.
+
+    data: ((`NAME:SPLIT:VIEW`, passes over it per epoch), …). per_group: examples about one image that share its row and tokens.
+    resize: the image treatment (layout.RESIZE_RULES).
+    Either `steps` or `epochs` is given. weighting: `token` (every supervised token counts the same).
+    """
+
+    objective: str
+    trainable: tuple
+    data: tuple
+    batch: int
+    length: int
+    optimizer: optim.OptimizerConfig
+    images: int = 1
+    targets: int = 0
+    per_group: int = 1
+    resize: str = "crop"
+    steps: int | None = None
+    epochs: float | None = None
+    weighting: str = "token"
+    accumulate: int = 1
+    skip_nonfinite: int = 0
+
+    def check(self, where: str, mesh: Mesh) -> None:
+        """Refuses what no dataclass field can say alone."""
+        if self.objective not in OBJECTIVES:
+            raise UserError(f"{where}.objective: {self.objective!r} is not known{did_you_mean(self.objective, OBJECTIVES)}")
+        if (self.steps is None) == (self.epochs is None):
+            raise UserError(f"{where}: give either steps or epochs")
+        if self.weighting != "token":
+            raise UserError(f"{where}.weighting: {self.weighting!r} is not 'token'")
+        for key in ("batch", "length", "accumulate", "per_group"):
+            if getattr(self, key) < 1:
+                raise UserError(f"{where}.{key}: {getattr(self, key)} is less than 1")
+        if self.accumulate > 1 and self.objective == "contrastive":
+            raise UserError(f"{where}.accumulate: {self.accumulate} would change the contrastive loss, whose negatives are the whole batch")
+        parts = sharding.row_shards(mesh) * self.accumulate
+        if self.batch % parts:
+            raise UserError(f"{where}.batch: {self.batch} rows do not divide over {parts} (replica x fsdp x accumulate)")
+
+
+@dataclasses.dataclass(frozen=True)
+class Stage:
+    """Everything a stage computes with. `step` is what the loop runs and the proofs look at."""
+
+    name: str
+    config: StageConfig
+    steps: int
+    mesh: Mesh
+    shape: batches.BatchShape
+    model: Any  # VLM or CLIP
+    labels: dict[str, optim.Label]
+    loss: step.Loss
+    optimizer: optax.GradientTransformation
+    step: Callable
+    abstract: state.TrainState  # ShapeDtypeStructs with shardings
+    components: tuple[str, ...]
+
+    def abstract_batch(self) -> dict[str, jax.ShapeDtypeStruct]:
+        place = sharding.batch(self.mesh)
+        return {k: jax.ShapeDtypeStruct(dims, dtype, sharding=place) for k, (dims, dtype) in batches.spec(self.config.objective, self.shape).items()}
+
+    def compile(self) -> Callable:
+        """(learned, frozen, batch) → (learned, metrics), compiled once for exactly these shapes; `learned` is donated."""
+        with context(self.mesh):
+            out = jax.tree.map(lambda leaf: leaf.sharding, self.abstract.learned)
+            step_fn = jax.jit(self.step, donate_argnums=0, out_shardings=(out, sharding.replicated(self.mesh)))
+            return step_fn.lower(self.abstract.learned, self.abstract.frozen, self.abstract_batch()).compile()
+
+
+@contextlib.contextmanager
+def context(mesh: Mesh):
+    """Names of activation axes in the models mean axes of this mesh."""
+    with mesh, nn.logical_axis_rules(sharding.ACTIVATIONS):
+        yield
+
+
+def modules(config: ModelConfig, vocabulary: int, compute: str, compiled: CompileConfig = CompileConfig()) -> dict[str, nn.Module]:
+    """{component: module}, each with all its layers in one segment. `vocabulary`: of the tokenizer."""
+    def variant(component, table, where):
+        if component.variant not in table:
+            raise UserError(f"model.{where}.variant: {component.variant!r} is not known{did_you_mean(component.variant, table)}")
+        sizes = table[component.variant]
+        if hasattr(sizes, "vocab"):
+            sizes = dataclasses.replace(sizes, vocab=vocabulary if component.vocab == -1 else component.vocab or sizes.vocab)
+            if sizes.vocab < vocabulary:
+                raise UserError(f"model.{where}: its vocabulary of {sizes.vocab} is smaller than the tokenizer's {vocabulary}")
+        if component.feature_layer is not None:
+            if not hasattr(sizes, "feature_layer") or not -sizes.layers <= component.feature_layer <= -1:
+                raise UserError(f"model.{where}.feature_layer: {component.feature_layer} is not one of -{getattr(sizes, 'layers', 0)} … -1")
+            sizes = dataclasses.replace(sizes, feature_layer=component.feature_layer)
+        return sizes
+
+    options = dict(dtype=jnp.dtype(compute), unroll=compiled.unroll or True, remat=compiled.remat)
+    language = variant(config.decoder, decoder.VARIANTS, "decoder")
+    out = {"decoder": decoder.Decoder(language, segments=(language.layers,), **options)}
+    if config.encoder:
+        sizes = variant(config.encoder, vit.VARIANTS, "encoder")
+        out["encoder"] = vit.ViT(sizes, segments=(sizes.layers,), **options)
+        if config.projector:
+            kind = variant(config.projector, projector.VARIANTS, "projector")
+            out["projector"] = projector.Projector(kind, in_width=sizes.width, out_width=language.width, dtype=options["dtype"])
+        if config.text_tower:
+            text = variant(config.text_tower, clip.VARIANTS, "text_tower")
+            out["text_tower"] = clip.TextTower(text, segments=(text.layers,), **options)
+            out["contrast_head"] = clip.ContrastHead(vision_width=sizes.width, text_width=text.width, joint=text.joint, eps=sizes.eps)
+    return out
+
+
+def needed(available: dict[str, nn.Module], objective: str, images: int, where: str) -> dict[str, nn.Module]:
+    """The components an objective computes, the encoder cut to the blocks it uses."""
+    names = ("encoder", "text_tower", "contrast_head") if objective == "contrastive" else ("encoder", "projector", "decoder") if images else ("decoder",)
+    if missing := [name for name in names if name not in available]:
+        raise UserError(f"{where}: the objective {objective} needs model.{missing[0].replace('contrast_head', 'text_tower')}, which the config lacks")
+    out = {name: available[name] for name in names}
+    if objective == "next_token" and images:
+        out["encoder"] = out["encoder"].clone(segments=(out["encoder"].config.feature_blocks,))
+    return out
+
+
+def batch_shape(config: StageConfig, encoder: Any) -> batches.BatchShape:
+    """`encoder`: its config, or None for a model without images."""
+    return batches.BatchShape(rows=config.batch, length=config.length, images=config.images, targets=config.targets, size=encoder.size if encoder and config.images else 0)
+
+
+def join(parts: dict[str, nn.Module]) -> Any:
+    """{component: module} → CLIP or VLM."""
+    if "text_tower" in parts:
+        return clip.CLIP(**parts)
+    return VLM(encoder=parts.get("encoder"), projector=parts.get("projector"), decoder=parts["decoder"])
+
+
+def abstract_params(parts: dict[str, nn.Module]) -> dict[str, jax.ShapeDtypeStruct]:
+    """{path in memory: abstract leaf} of all components, float32."""
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    return param_rules.flatten({name: jax.eval_shape(lambda k, m=module: init_params(m, k), key) for name, module in parts.items()})
+
+
+def recut(parts: dict[str, nn.Module], labels: dict[str, Any]) -> dict[str, nn.Module]:
+    """The same modules with their stacks cut where labels differ."""
+    lengths = stacks.cut(labels)
+    return {name: module.clone(segments=lengths[f"{name}/layers"]) if f"{name}/layers" in lengths else module for name, module in parts.items()}
+
+
+def loss_of(model: Any, objective: str) -> step.Loss:
+    if objective == "contrastive":
+        def loss(params, batch):
+            image = model.image_features(params, batch["pixels"])
+            text = model.text_features(params, batch["tokens"], batch["segments"])
+            return losses.contrastive(image, text, model.logit_scale(params), batch["pair"])
+    else:
+        def loss(params, batch):
+            return losses.next_token(model.logits(params, batch), batch["targets"], batch["weights"])
+    return loss
+
+
+def stage(name: str, config: StageConfig, available: dict[str, nn.Module], precision: Precision, mesh: Mesh, steps: int) -> Stage:
+    """`available`: from `modules`; `steps`: from config.steps, or counted from config.epochs by who knows the data."""
+    where = f"stages.{name}"
+    config.check(where, mesh)
+    parts = needed(available, config.objective, config.images, where)
+    by_layer = optim.labels(list(stacks.expand(abstract_params(parts))), config.trainable, config.optimizer, where)
+    parts = recut(parts, by_layer)
+    model = join(parts)
+    loss = loss_of(model, config.objective)
+    optimizer = optim.make(config.optimizer, by_layer, steps, jnp.dtype(precision.moments))
+    shape = batch_shape(config, parts["encoder"].config if "encoder" in parts else None)
+    abstract = abstract_state(abstract_params(parts), by_layer, optimizer, precision, mesh)
+    program = step.make(loss, optimizer, optim.schedule(config.optimizer, steps), config.accumulate)
+    return Stage(name, config, steps, mesh, shape, model, by_layer, loss, optimizer, program, abstract, tuple(parts))
+
+
+def abstract_state(params: dict[str, jax.ShapeDtypeStruct], by_layer: dict[str, optim.Label], optimizer: optax.GradientTransformation,
+                   precision: Precision, mesh: Mesh) -> state.TrainState:
+    """The whole train state as ShapeDtypeStructs with shardings."""
+    places = sharding.parameters(params, mesh)
+    learns = {path: by_layer[stacks.layer_paths(path)[0]].trainable for path in params}
+    typed = {path: jax.ShapeDtypeStruct(leaf.shape, jnp.dtype(precision.params if learns[path] else precision.frozen), sharding=places[path])
+             for path, leaf in params.items()}
+    trainable, frozen = optim.split(param_rules.unflatten(typed), by_layer)
+    everywhere = sharding.replicated(mesh)
+    opt_state = jax.eval_shape(optimizer.init, trainable)
+    moving = param_rules.flatten(trainable)
+    opt_places = sharding.like_parameters(opt_state, moving, places, mesh)
+    opt_state = jax.tree.map(lambda leaf, place: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place), opt_state, opt_places)
+    scalar = jax.ShapeDtypeStruct((), jnp.int32, sharding=everywhere)
+    reached = {p: jax.ShapeDtypeStruct(leaf.shape[:1] if stacks.is_stacked(p) else (), jnp.bool_, sharding=everywhere) for p, leaf in moving.items()}
+    return state.TrainState(state.Learned(scalar, trainable, opt_state, reached, scalar), frozen)

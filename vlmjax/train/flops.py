@@ -1,0 +1,42 @@
+"""FLOPs of a traced program: matrix products and convolutions, scans included.
+
+XLA's own cost analysis counts the body of a scan once, so it cannot tell a frozen component from a trained one.
+"""
+import math
+from typing import Any
+
+import jax
+from jax.extend import core
+
+
+def count(function, *args: Any) -> int:
+    """Multiply-adds times two of `function(*args)`; arguments may be abstract. A `while` of unknown length counts once."""
+    return of_jaxpr(jax.make_jaxpr(function)(*args).jaxpr)
+
+
+def of_jaxpr(jaxpr: core.Jaxpr) -> int:
+    total = 0
+    for eqn in jaxpr.eqns:
+        name = eqn.primitive.name
+        if name == "dot_general":
+            (contract, _), _ = eqn.params["dimension_numbers"]
+            lhs = eqn.invars[0].aval.shape
+            total += 2 * math.prod(eqn.outvars[0].aval.shape) * math.prod(lhs[d] for d in contract)
+        elif name == "conv_general_dilated":
+            out, kernel = eqn.outvars[0].aval.shape, eqn.invars[1].aval.shape
+            features = kernel[eqn.params["dimension_numbers"].rhs_spec[0]]
+            total += 2 * math.prod(out) * math.prod(kernel) // features
+        elif name == "cond":
+            total += max(of_jaxpr(branch.jaxpr) for branch in eqn.params["branches"])
+        else:
+            times = eqn.params["length"] if name == "scan" else 1
+            total += times * sum(of_jaxpr(inner) for inner in _inner(eqn.params))
+    return total
+
+
+def _inner(params: dict[str, Any]):
+    for value in params.values():
+        for item in value if isinstance(value, (tuple, list)) else (value,):
+            item = getattr(item, "jaxpr", item)
+            if hasattr(item, "eqns"):
+                yield item

@@ -1,0 +1,171 @@
+"""Runs one stage: proofs before, steps, proofs after. Stops, and says why, when the stage is not what its config says."""
+import dataclasses
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from vlmjax import optim, param_rules, sharding, stacks
+from vlmjax.data import batch as batches
+from vlmjax.errors import UserError
+from vlmjax.train import build, metrics, proof, state, step
+from vlmjax.train.checkpoint import Checkpoints
+
+REACH_STEPS = 50  # by then every trainable leaf must have had a gradient
+
+
+@dataclasses.dataclass(frozen=True)
+class CheckpointConfig:
+    """every: steps between checkpoints (the last step is always saved). keep: how many stay."""
+
+    every: int = 100
+    keep: int = 2
+
+
+class Data(Protocol):
+    """What a stage reads: batches by step, and what is in them."""
+
+    def iterator(self, start: int, stop: int, prefetch: int) -> Iterator[dict[str, np.ndarray]]: ...
+    def ids(self, step: int) -> list[list[str]]: ...
+    def examples(self, step: int) -> int: ...
+    def supervised(self, step: int) -> int: ...
+
+
+@dataclasses.dataclass
+class Outcome:
+    """What record.json says of a stage, and the state it ended with."""
+
+    record: dict[str, Any]
+    state: state.TrainState
+
+
+def start_state(stage: build.Stage, by_layer: dict[str, jax.Array]) -> state.TrainState:
+    """The state before the first step, from the truth {path by layer: leaf}, cast and cut as the stage stores it."""
+    like = param_rules.flatten(optim.merge(stage.abstract.learned.trainable, stage.abstract.frozen))
+
+    def place(by_layer):
+        params = stacks.collect(by_layer, like)
+        trainable, frozen = optim.split(param_rules.unflatten({p: params[p].astype(like[p].dtype) for p in like}), stage.labels)
+        reached = {p: jnp.zeros(leaf.shape, bool) for p, leaf in stage.abstract.learned.reached.items()}
+        learned = state.Learned(jnp.int32(0), trainable, stage.optimizer.init(trainable), reached, jnp.int32(0))
+        return state.TrainState(learned, frozen)
+
+    return jax.jit(place, out_shardings=jax.tree.map(lambda leaf: leaf.sharding, stage.abstract))({path: by_layer[path] for whole in like for path in stacks.layer_paths(whole)})
+
+
+def source_digests(stage: build.Stage, by_layer: dict[str, jax.Array]) -> dict[str, str]:
+    """Digests of the truth of what this stage freezes, after the same cast but before it is stacked or placed."""
+    types = {p: leaf.dtype for path, leaf in param_rules.flatten(stage.abstract.frozen).items() for p in stacks.layer_paths(path)}
+    return proof.digests({path: by_layer[path].astype(dtype) for path, dtype in types.items()})
+
+
+def prove_before(stage: build.Stage) -> dict[str, Any]:
+    """The proofs that need only the program. → flops_per_step and optimizer_bytes for the record."""
+    learned, frozen, batch = stage.abstract.learned, stage.abstract.frozen, stage.abstract_batch()
+    micro = {k: jax.ShapeDtypeStruct((v.shape[0] // stage.config.accumulate, *v.shape[1:]), v.dtype) for k, v in batch.items()}
+    with build.context(stage.mesh):
+        sizes = proof.check_optimizer(stage.name, learned.opt_state, frozen, stage.components)
+        proof.check_reachable(stage.name, step.gradients(stage.loss, 1), (learned.trainable, frozen, micro), learned.trainable)
+        flops = proof.check_flops(stage.name, stage.step, step.gradients(stage.loss, stage.config.accumulate), (learned, frozen, batch), (learned.trainable, frozen, batch))
+    return {"flops_per_step": flops, "optimizer_bytes": sizes}
+
+
+def run(stage: build.Stage, truth: dict[str, jax.Array], data: Data, checkpoints: Checkpoints, writer: metrics.Writer, about: dict[str, Any],
+        logging: metrics.LoggingConfig, cadence: CheckpointConfig, prefetch: int, compiled: Callable | None = None) -> Outcome:
+    """Trains to `stage.steps`, from the newest checkpoint if there is one. `compiled`: a step already compiled (tests pass wrong ones)."""
+    began = time.monotonic()
+    program = prove_before(stage)
+    train = start_state(stage, truth)
+    before = proof.digests(train.frozen)
+    proof.check_unchanged(stage.name, source_digests(stage, truth), before, "between their source and the first step")
+    del truth
+    about = {**about, "frozen_sha256": proof.sha256(before)}
+    iterator = data.iterator(0, stage.steps, prefetch)
+    if checkpoints.latest() is not None:
+        learned, position, saved = checkpoints.restore(stage.abstract.learned)
+        if saved.get("frozen_sha256") != about["frozen_sha256"]:
+            raise proof.ProofError(f"stage {stage.name}: the frozen parameters are not those its checkpoint in {checkpoints.directory} was trained with")
+        train = state.TrainState(learned, train.frozen)
+        iterator.set_state(position)
+    compiled = compiled or stage.compile()
+    train = _steps(stage, train, iterator, data, compiled, checkpoints, writer, about, logging, cadence)
+    proof.check_reached(stage.name, train.learned.reached, stage.steps)
+    after = proof.digests(train.frozen)
+    proof.check_unchanged(stage.name, before, after, "during training")
+    checkpoints.save(stage.steps, train.learned, iterator.get_state(), about)
+    checkpoints.close()
+    writer.close()
+    return Outcome({**_totals(stage, data), **program, **_sizes(train),
+                    "frozen_sha256": {"before": proof.sha256(before), "after": proof.sha256(after)} if before else None,
+                    "skipped_nonfinite": int(train.learned.skipped), "recompiles": 0, "seconds": round(time.monotonic() - began, 1)}, train)
+
+
+def _steps(stage, train, iterator, data, compiled, checkpoints, writer, about, logging, cadence) -> state.TrainState:
+    place = sharding.batch(stage.mesh)
+    first = int(train.learned.step)
+    progress = metrics.Progress(stage.name, first, stage.steps, data.examples(first) if first < stage.steps else 1, logging)
+    pending: list[tuple[int, dict[str, jax.Array]]] = []
+    waited = 0.0
+    for number in range(first, stage.steps):
+        asked = time.monotonic()
+        rows = next(iterator)
+        waited += time.monotonic() - asked
+        local = dataclasses.replace(stage.shape, rows=stage.shape.rows // jax.process_count())
+        try:
+            batches.check(rows, stage.config.objective, local, _vocabulary(stage))
+            batch = {key: jax.make_array_from_process_local_data(place, value) for key, value in rows.items()}
+        except UserError:
+            checkpoints.save(number, train.learned, iterator.get_state(), about)
+            checkpoints.close()
+            raise
+        train, values = advance(compiled, train, batch)
+        pending.append((number, values))
+        done, save = number + 1, (number + 1) % cadence.every == 0 or number + 1 == stage.steps
+        if save or done % logging.every == 0 or done == REACH_STEPS:
+            rate = _drain(stage, pending, data, train, writer, progress, done, waited)
+            waited, pending = 0.0, []
+        if done == REACH_STEPS:
+            proof.check_reached(stage.name, train.learned.reached, done)
+        if save and done < stage.steps:
+            writer.flush()
+            checkpoints.save(done, train.learned, iterator.get_state(), about)
+    progress.close()
+    return train
+
+
+def advance(compiled: Callable, train: state.TrainState, batch: dict[str, jax.Array]) -> tuple[state.TrainState, dict[str, jax.Array]]:
+    """One step. A step returns (learned, metrics); one that also returns frozen parameters is believed, and found out by the hash."""
+    learned, values, *frozen = compiled(train.learned, train.frozen, batch)
+    return state.TrainState(learned, frozen[0] if frozen else train.frozen), values
+
+
+def _drain(stage, pending, data, train, writer, progress, done, waited) -> None:
+    """Reads the metrics of the last steps from the devices; stops the stage at a loss or gradient that is not finite."""
+    values = jax.device_get([v for _, v in pending])
+    rate = progress.update(done, float(values[-1]["loss"]))
+    for (number, _), row in zip(pending, values):
+        writer.add(number, {k: float(v) for k, v in row.items() if k != "finite"} | {"examples_per_second": rate, "data_wait": waited / len(pending)})
+    bad = [number for (number, _), row in zip(pending, values) if not row["finite"]]
+    if bad and int(train.learned.skipped) > stage.config.skip_nonfinite:
+        writer.close()
+        ids = [i for row in data.ids(bad[0]) for i in row]
+        raise UserError(f"stage {stage.name}: loss or gradient is not finite at step {bad[0]}; its examples are {', '.join(ids[:8])}"
+                        f"{f' and {len(ids) - 8} more' if len(ids) > 8 else ''} (skip_nonfinite={stage.config.skip_nonfinite} are tolerated)")
+
+
+def _vocabulary(stage: build.Stage) -> int:
+    return (stage.model.text_tower if stage.config.objective == "contrastive" else stage.model.decoder).config.vocab
+
+
+def _totals(stage: build.Stage, data: Data) -> dict[str, Any]:
+    examples = sum(data.examples(s) for s in range(stage.steps))
+    return {"name": stage.name, "objective": stage.config.objective, "steps": stage.steps, "examples": examples, "examples_per_step": round(examples / stage.steps, 2),
+            "supervised_tokens": sum(data.supervised(s) for s in range(stage.steps)), "quarantined": 0}
+
+
+def _sizes(train: state.TrainState) -> dict[str, dict[str, int]]:
+    count = lambda tree: {name: n for name, part in tree.items() if (n := sum(leaf.size for leaf in jax.tree.leaves(part)))}
+    return {"trainable": count(train.learned.trainable), "frozen": count(train.frozen)}

@@ -1,0 +1,93 @@
+"""What a run says while it runs: metrics in numbered parts, TensorBoard events, a bar on a terminal or lines in a log."""
+import dataclasses
+import json
+import sys
+import time
+from typing import Any
+
+import jax
+from etils import epath
+from tensorboardX import SummaryWriter
+from tqdm import tqdm
+
+from vlmjax import files
+
+
+@dataclasses.dataclass(frozen=True)
+class LoggingConfig:
+    """every: steps between reading metrics from the devices. line_seconds: between plain lines where there is no terminal."""
+
+    every: int = 20
+    line_seconds: float = 15.0
+    tensorboard: bool = True
+
+
+def say(text: str) -> None:
+    """One plain line, from the first process of a pod."""
+    if jax.process_index() == 0:
+        tqdm.write(text, file=sys.stdout)
+        sys.stdout.flush()
+
+
+class Writer:
+    """Metrics of one stage. `add` keeps them; `flush` makes a new part of what was added (object stores cannot append)."""
+
+    def __init__(self, workdir: epath.PathLike, stage: str, config: LoggingConfig):
+        self._directory, self._stage, self._rows = epath.Path(workdir) / "metrics", stage, []
+        self._first = jax.process_index() == 0
+        self._part = sum(1 for _ in self._directory.glob(f"{stage}-*.jsonl")) if self._directory.exists() else 0
+        self._events = SummaryWriter(str(epath.Path(workdir) / "events" / stage)) if config.tensorboard and self._first else None
+
+    def add(self, step: int, values: dict[str, float]) -> None:
+        self._rows.append({"step": step, **values})
+        if self._events:
+            for name, value in values.items():
+                self._events.add_scalar(name, value, step)
+
+    def flush(self) -> None:
+        if self._rows and self._first:
+            files.write(self._directory / f"{self._stage}-{self._part:03d}.jsonl", "".join(json.dumps(row) + "\n" for row in self._rows))
+            self._part += 1
+        self._rows = []
+        if self._events:
+            self._events.flush()
+
+    def close(self) -> None:
+        self.flush()
+        if self._events:
+            self._events.close()
+
+
+def read(workdir: epath.PathLike, stage: str) -> list[dict[str, Any]]:
+    """All parts of a stage joined, by step; where a resumed run repeated a step, the later part counts."""
+    rows: dict[int, dict[str, Any]] = {}
+    for part in sorted((epath.Path(workdir) / "metrics").glob(f"{stage}-*.jsonl")):
+        rows.update({row["step"]: row for row in map(json.loads, part.read_text().splitlines())})
+    return [rows[step] for step in sorted(rows)]
+
+
+class Progress:
+    """A bar on a terminal; elsewhere a line with the time left every `line_seconds`."""
+
+    def __init__(self, name: str, start: int, total: int, examples_per_step: float, config: LoggingConfig):
+        self._name, self._start, self._total, self._examples, self._every = name, start, total, examples_per_step, config.line_seconds
+        self._began = self._said = time.monotonic()
+        self._bar = tqdm(total=total, initial=start, desc=name, unit="step", dynamic_ncols=True, file=sys.stderr) if sys.stderr.isatty() and jax.process_index() == 0 else None
+
+    def update(self, step: int, loss: float) -> float:
+        """`step` steps are done. → examples per second since the start of this process's part."""
+        now = time.monotonic()
+        speed = (step - self._start) / max(now - self._began, 1e-9)
+        rate = speed * self._examples
+        if self._bar is not None:
+            self._bar.set_postfix_str(f"loss {loss:.4f}, {rate:,.0f} examples/s", refresh=False)
+            self._bar.update(step - self._bar.n)
+        elif now - self._said >= self._every:
+            self._said = now
+            left = (self._total - step) / max(speed, 1e-9)
+            say(f"{self._name}: step {step}/{self._total}, loss {loss:.4f}, {rate:,.0f} examples/s, {left:.0f} s left")
+        return rate
+
+    def close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()

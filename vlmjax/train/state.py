@@ -1,0 +1,29 @@
+"""What a stage carries from step to step, and what it only reads."""
+from typing import Any
+
+import flax.struct
+import jax
+
+
+@flax.struct.dataclass
+class Learned:
+    """Everything a step changes, all of it saved.
+
+    step i32[], trainable: parameters with None where frozen, opt_state: optax's, reached {path in memory: bool[] or bool[L]}:
+    whether a gradient other than 0 was ever seen for the leaf (each layer of a stack), skipped i32[]: steps not applied because
+    loss or gradient was not finite.
+    """
+
+    step: jax.Array
+    trainable: Any
+    opt_state: Any
+    reached: dict[str, jax.Array]
+    skipped: jax.Array
+
+
+@flax.struct.dataclass
+class TrainState:
+    """`learned` changes; `frozen` (parameters with None where trainable) is an argument of every step and a result of none."""
+
+    learned: Learned
+    frozen: Any

@@ -1,0 +1,72 @@
+"""One training step: the trainable tree alone is differentiated; the frozen tree is read."""
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from vlmjax import optim, param_rules, stacks
+from vlmjax.train.state import Learned
+
+Batch = dict[str, jax.Array]
+Loss = Callable[[Any, Batch], tuple[jax.Array, jax.Array, jax.Array]]  # params, batch → sum of losses, count, hits
+
+
+def gradients(loss: Loss, accumulate: int) -> Callable[[Any, Any, Batch], tuple[tuple[jax.Array, jax.Array, jax.Array], Any]]:
+    """(trainable, frozen, batch) → ((sum of losses, count, hits), gradient of the sum), over `accumulate` micro-batches."""
+    def sums(trainable, frozen, batch):
+        total, count, hits = loss(optim.merge(trainable, frozen), batch)
+        return total, (count, hits)
+
+    def one(trainable, frozen, batch):
+        (total, (count, hits)), grads = jax.value_and_grad(sums, has_aux=True)(trainable, frozen, batch)
+        return (total, count, hits), grads
+
+    if accumulate == 1:
+        return one
+
+    def several(trainable, frozen, batch):
+        # Row r goes to micro-batch r mod A, so that rows stay on the device they lie on.
+        micro = jax.tree.map(lambda x: jnp.swapaxes(x.reshape(x.shape[0] // accumulate, accumulate, *x.shape[1:]), 0, 1), batch)
+        add = lambda carry, part: (jax.tree.map(jnp.add, carry, one(trainable, frozen, part)), None)
+        zero = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(one, trainable, frozen, jax.tree.map(lambda x: x[0], micro)))
+        return jax.lax.scan(add, zero, micro)[0]
+
+    return several
+
+
+def by_component(tree: Any) -> dict[str, jax.Array]:
+    """The global norm of each component's leaves; a component without leaves is left out."""
+    return {name: optax.global_norm(part) for name, part in tree.items() if jax.tree.leaves(part)}
+
+
+def make(loss: Loss, optimizer: optax.GradientTransformation, schedule: optax.Schedule, accumulate: int):
+    """→ step(learned, frozen, batch) -> (learned, metrics {name: f32[]}).
+
+    Sums and counts are accumulated and divided once, so the loss does not depend on how rows are grouped or split. A step
+    whose loss or gradient is not finite changes nothing but `step` and `skipped`.
+    """
+    differentiate = gradients(loss, accumulate)
+
+    def step(learned: Learned, frozen: Any, batch: Batch) -> tuple[Learned, dict[str, jax.Array]]:
+        (total, count, hits), grads = differentiate(learned.trainable, frozen, batch)
+        count = jnp.maximum(count, 1.0)
+        grads = jax.tree.map(lambda g: g / count, grads)
+        updates, opt_state = optimizer.update(grads, learned.opt_state, learned.trainable)
+        trainable = optax.apply_updates(learned.trainable, updates)
+        finite = jnp.isfinite(total) & jnp.isfinite(optax.global_norm(grads))
+        keep = lambda new, old: jax.tree.map(lambda n, o: jnp.where(finite, n, o), new, old)
+        moved = {path: learned.reached[path] | _moved(path, grad) for path, grad in param_rules.flatten(grads).items()}
+        metrics = {"loss": total / count, "accuracy": hits / count, "lr": schedule(learned.step), "finite": finite.astype(jnp.float32)}
+        for kind, norms in (("grad_norm", by_component(grads)), ("param_norm", by_component(trainable)), ("update_norm", by_component(updates))):
+            metrics.update({f"{kind}/{name}": norm for name, norm in norms.items()})
+        learned = Learned(step=learned.step + 1, trainable=keep(trainable, learned.trainable), opt_state=keep(opt_state, learned.opt_state),
+                          reached=keep(moved, learned.reached), skipped=learned.skipped + (~finite).astype(jnp.int32))
+        return learned, metrics
+
+    return step
+
+
+def _moved(path: str, grad: jax.Array) -> jax.Array:
+    return jnp.any(grad != 0, axis=tuple(range(1, grad.ndim))) if stacks.is_stacked(path) else jnp.any(grad != 0)

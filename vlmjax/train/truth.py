@@ -1,0 +1,65 @@
+"""The truth of every parameter: the masters of the last stage that trained it, or its source if none has.
+
+A stage, an evaluation and an export all start from here and read from disk, so a run that was interrupted and one that was
+not go the same way.
+"""
+import dataclasses
+import zlib
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax
+from etils import epath
+from jax.sharding import Mesh
+
+from vlmjax import param_rules, sharding, stacks
+from vlmjax.models import init_params
+from vlmjax.train.build import Stage
+from vlmjax.train.checkpoint import Checkpoints
+
+
+@dataclasses.dataclass(frozen=True)
+class Truth:
+    """`modules`: every component of the model, whole. `stages`: the run's stages in order."""
+
+    workdir: epath.PathLike
+    modules: Mapping[str, nn.Module]
+    stages: Mapping[str, Stage]
+    seed: int
+    mesh: Mesh
+
+    def owners(self, components: Iterable[str], finished: Iterable[str]) -> dict[str, str]:
+        """{path by layer: the finished stage that holds its truth, or `init`} for all parameters of these components."""
+        out = {path: "init" for name in components for path in stacks.expand(_abstract(self.modules[name], name))}
+        for name, stage in self.stages.items():
+            if name in set(finished):
+                out.update({path: name for path, label in stage.labels.items() if label.trainable and path in out})
+        return out
+
+    def load(self, components: Iterable[str], finished: Iterable[str]) -> dict[str, jax.Array]:
+        """{path by layer: leaf}, float32, on the mesh."""
+        owners = self.owners(components, finished)
+        leaves = {}
+        for name in sorted({path.split("/")[0] for path, owner in owners.items() if owner == "init"}):
+            leaves.update(self._initial(name))
+        for name in dict.fromkeys(owner for owner in owners.values() if owner != "init"):
+            checkpoints = Checkpoints(self.workdir, name)
+            trained = jax.jit(stacks.expand)(checkpoints.restore_params(self.stages[name].abstract.learned))
+            checkpoints.close()
+            leaves.update({path: leaf for path, leaf in trained.items() if owners.get(path) == name})
+        return {path: leaves[path] for path in owners}
+
+    def _initial(self, name: str) -> dict[str, jax.Array]:
+        """A component as it begins: a pure function of (seed, name), the same on every mesh."""
+        module = self.modules[name]
+        key = jax.random.fold_in(jax.random.key(self.seed), zlib.crc32(name.encode()))
+        places = sharding.parameters(stacks.expand(_abstract(module, name)), self.mesh)
+        program = jax.jit(lambda k: stacks.expand(param_rules.flatten({name: init_params(module, k)})), out_shardings=places).lower(key)
+        # Random numbers are slow to compile for a CPU (7 s a component) and run once: less optimisation, a quarter of the time.
+        options = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else {}
+        return program.compile(compiler_options=options)(key)
+
+
+def _abstract(module: nn.Module, name: str) -> dict[str, Any]:
+    return param_rules.flatten({name: jax.eval_shape(lambda: init_params(module, jax.random.key(0)))})
