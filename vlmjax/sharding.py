@@ -26,7 +26,7 @@ PARAMETERS: param_rules.Rules = (
     (r".*attention/o/kernel", ("tensor", None, "fsdp")),
     (r".*mlp/(up|gate)/kernel", ("fsdp", "tensor")),
     (r".*mlp/down/kernel", ("tensor", "fsdp")),
-    (r"projector/linear_\d+/kernel", ("fsdp", "tensor")),
+    (r"projector/linear_\d+/kernel", ("fsdp", None)),
     (r"decoder/embed", ("tensor", "fsdp")),
     (r"decoder/head", ("fsdp", "tensor")),
     (r"text_tower/embed", ("tensor", "fsdp")),

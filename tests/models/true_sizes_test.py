@@ -31,7 +31,7 @@ def text_tower(name: str) -> clip.TextTower:
 
 @pytest.mark.parametrize(
     "name, tokens",
-    [("vit-b16", 196), ("clip-b32", 49), ("clip-b16", 196), ("clip-l14", 256), ("clip-l14-336", 576), ("eva-g14", 256), ("tiny-64", 64)],
+    [("vit-b16", 196), ("clip-b32", 49), ("clip-l14", 256), ("clip-l14-336", 576), ("eva-g14", 256), ("tiny-64", 64)],
 )
 def test_image_tokens(name, tokens):
     module = encoder(name)
@@ -44,7 +44,12 @@ def test_image_tokens(name, tokens):
 
 @pytest.mark.parametrize(
     "vision, text, parameters",
-    [("clip-b32", "clip-b", 151_277_313), ("clip-b16", "clip-b", 149_620_737), ("clip-l14", "clip-l", 427_616_513), ("clip-l14-336", "clip-l", 427_944_193)],
+    [
+        ("clip-b32", "clip-b", 151_277_313),
+        ("clip-b16", "clip-b", 149_620_737),
+        ("clip-l14", "clip-l", 427_616_513),
+        ("clip-l14-336", "clip-l", 427_944_193),
+    ],
 )
 def test_clip(vision, text, parameters):
     assert count(encoder(vision)) + count(text_tower(text)) + count(contrast_head(vision, text)) == parameters

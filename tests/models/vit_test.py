@@ -36,5 +36,6 @@ def test_the_final_norm_belongs_to_the_last_block():
 
 def test_keys_without_a_bias():
     config = dataclasses.replace(vit.VARIANTS["tiny-64"], qkv_bias=("q", "v"))
-    attention = jax.eval_shape(functools.partial(init_params, vit.ViT(config, (4,))), jax.random.key(0))["layers"]["0-4"]["attention"]
+    params = jax.eval_shape(functools.partial(init_params, vit.ViT(config, (4,))), jax.random.key(0))
+    attention = params["layers"]["0-4"]["attention"]
     assert {name for name in attention if "bias" in attention[name]} == {"q", "v", "o"}

@@ -12,7 +12,9 @@ from vlmjax.models.vlm import VLM, merge, pick
 ENCODER = dataclasses.replace(vit.VARIANTS["tiny-64"], size=16, layers=1)  # 4 image tokens
 DECODER = dataclasses.replace(decoder.VARIANTS["tiny-64"], layers=1)
 MODEL = VLM(
-    vit.ViT(ENCODER, (1,)), projector.Projector(projector.VARIANTS["linear"], ENCODER.width, DECODER.width), decoder.Decoder(DECODER, (1,))
+    vit.ViT(ENCODER, (1,)),
+    projector.Projector(projector.VARIANTS["linear"], ENCODER.width, DECODER.width),
+    decoder.Decoder(DECODER, (1,)),
 )
 SHAPE = BatchShape(rows=2, length=12, images=2, targets=3, size=16)
 

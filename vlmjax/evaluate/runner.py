@@ -43,6 +43,8 @@ def evaluate(bundle: Bundle, task: Task, data_dir: str, split: str = "test", con
     for control in controls:
         if control not in CONTROLS:
             raise UserError(f"--control: {control!r} is not known{did_you_mean(control, CONTROLS)}")
+    if batch_rows < 1 or (limit is not None and limit < 1):
+        raise UserError(f"evaluate: rows ({batch_rows}) and limit ({limit}) are at least 1")
     source, items = task.open(data_dir, split)
     if not items:
         raise UserError(f"{task.name}: the split {split!r} has no items")
@@ -57,8 +59,8 @@ def evaluate(bundle: Bundle, task: Task, data_dir: str, split: str = "test", con
     if "prior" in controls:
         prior = task.prior(data_dir)
         texts["prior"] = [prior.get(item.question, "") for item in items]
-    predictions = [{"id": item.id, "image": item.image, "question": item.question, "answer": item.answer, "prediction": text,
-                    "correct": _score(task, text, item.answer), "control": control, "kind": item.kind}
+    predictions = [{"id": item.id, "image": item.image, "question": item.question, "answer": item.answer, "kind": item.kind,
+                    "control": control, "prediction": text, "correct": _score(task, text, item.answer)}
                    for control in controls for item, text in zip(items, texts[control])]
     provenance = {
         "data": data_hash(source, items), "split": split, "items": len(items), "prompt": _prompt(bundle, task, items[0]), "parser": task.parser,
@@ -133,9 +135,10 @@ def _generate(bundle: Bundle, task: Task, source: Source, requests: Sequence[Req
     empty = bundle.processor.prompt_row([], T, M, Q)[0]
     for start in range(0, len(rows), batch_rows):
         part = [[requests[i] for i in row] for row in rows[start : start + batch_rows]]
-        laid = [bundle.processor.prompt_row([((row[0].shown,) if row[0].shown is not None else (), [r.turns for r in row])], T, M, Q)[0] for row in part]
-        fill = min(batch_rows, len(rows)) - len(part)
-        shown = [[_pixels(bundle, source, row[0].shown)] if row[0].shown is not None else [] for row in part]
+        keys = [() if row[0].shown is None else (row[0].shown,) for row in part]
+        laid = [bundle.processor.prompt_row([(own, [r.turns for r in row])], T, M, Q)[0] for own, row in zip(keys, part)]
+        fill = min(batch_rows, len(rows)) - len(part)  # empty rows, so that the last batch has the shape of the others
+        shown = [[_pixels(bundle, source, key) for key in own] for own in keys]
         batch = stack(laid + [empty] * fill) | bundle.pack_pixels(shown + [[]] * fill, M)
         for row, ids in zip(part, bundle.answer(batch, task.max_new_tokens)):
             answers.update((request, bundle.text(answer)) for request, answer in zip(row, ids))

@@ -1,4 +1,5 @@
 """Attention: who sees whom, rotary positions, and the projections around a plain attention that a kernel can replace."""
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -121,7 +122,8 @@ class Attention(nn.Module):
         if self.theta is not None:
             q, k = rotary(q, positions, self.theta), rotary(k, positions, self.theta)
         if cache is not None:
-            k, v = (jax.lax.dynamic_update_slice_in_dim(cache[key], new.astype(cache[key].dtype), start, axis=1) for key, new in (("k", k), ("v", v)))
+            write = functools.partial(jax.lax.dynamic_update_slice_in_dim, start_index=start, axis=1)
+            k, v = write(cache["k"], k.astype(cache["k"].dtype)), write(cache["v"], v.astype(cache["v"].dtype))
             cache = {"k": k, "v": v}
         out = self.attend(name_axes(q, "batch", "length", "heads", None), k, v, mask)  # [B, T, N, H]
         init = fan_in(N * H, self.out_scale)

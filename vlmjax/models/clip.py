@@ -63,7 +63,7 @@ class TextTower(nn.Module):
         x, _ = stack(name_axes(x, "batch", "length", "embed"), mask=mask)
         last = jnp.max(jnp.where(segments != 0, places, 0), axis=1)  # i32[B]
         pooled = jnp.take_along_axis(x, last[:, None, None], axis=1)[:, 0]
-        return layer_norm(c.eps, self.dtype, "norm")(pooled)
+        return layer_norm(c.eps, self.dtype, "norm")(name_axes(pooled, "batch", "embed"))
 
     def everything(self) -> jax.Array:
         tokens = jnp.zeros((1, 1), jnp.int32)
@@ -83,8 +83,9 @@ class ContrastHead(nn.Module):
 
     def setup(self):
         self.vision_norm = layer_norm(self.eps, jnp.float32)
-        self.vision_projection = self.param("vision_projection", fan_in(self.vision_width), (self.vision_width, self.joint), jnp.float32)
-        self.text_projection = self.param("text_projection", fan_in(self.text_width), (self.text_width, self.joint), jnp.float32)
+        E, E_text, J = self.vision_width, self.text_width, self.joint
+        self.vision_projection = self.param("vision_projection", fan_in(E), (E, J), jnp.float32)
+        self.text_projection = self.param("text_projection", fan_in(E_text), (E_text, J), jnp.float32)
         self.logit_scale = self.param("logit_scale", nn.initializers.constant(math.log(1 / 0.07)), (), jnp.float32)
 
     def image(self, pooled: jax.Array) -> jax.Array:

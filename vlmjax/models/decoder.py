@@ -114,11 +114,11 @@ class Decoder(nn.Module):
         under `mask`. Returns (f[B, T, D] after the final norm, the new cache or None).
         """
         x, cache = self.layers(x, positions, mask, cache, start)
-        return self.norm(x), cache
+        return name_axes(self.norm(x), "batch", "length", "embed"), cache
 
     def logits(self, hidden: jax.Array) -> jax.Array:
         """f[B, S, D] after the final norm → f32[B, S, V]."""
-        kernel, contraction = (self.table, "BSD,VD->BSV") if self.config.tied else (self.head, "BSD,DV->BSV")
+        kernel, contraction = (name_axes(self.table, "vocab", "embed"), "BSD,VD->BSV") if self.config.tied else (self.head, "BSD,DV->BSV")
         logits = jnp.einsum(contraction, hidden.astype(self.dtype), kernel.astype(self.dtype), preferred_element_type=jnp.float32)
         return name_axes(logits, "batch", "length", "vocab")
 
@@ -127,26 +127,34 @@ class Decoder(nn.Module):
         return self.logits(self(self.embed(tokens), tokens, jnp.ones((1, 1, 1), bool))[0])
 
 
-def init_cache(config: DecoderConfig, segments: tuple[int, ...], batch: int, length: int, dtype: Any = jnp.float32) -> dict[str, Any]:
-    """An empty cache of `length` slots: {segment: {"k", "v"}: f[l, B, S, K, H]}."""
+def init_cache(
+    config: DecoderConfig, segments: tuple[int, ...], batch: int, length: int, dtype: Any = jnp.float32
+) -> dict[str, Any]:
+    """An empty cache of S = `length` slots: {segment: {"k", "v"}: f[l, B, S, K, H]}."""
+    slots = (batch, length, config.kv_heads, config.head_dim)
     return {
-        segment_name(a, b): {key: jnp.zeros((b - a, batch, length, config.kv_heads, config.head_dim), dtype) for key in ("k", "v")}
+        segment_name(a, b): {key: jnp.zeros((b - a, *slots), dtype) for key in ("k", "v")}
         for a, b in segment_bounds(segments)
     }
 
 
-# Llama 2: arXiv:2307.09288. Vicuna v1.5: Llama 2 fine-tuned, arXiv:2306.05685. Qwen2.5: arXiv:2412.15115. SmolLM2: arXiv:2502.02737.
+# Llama 2: arXiv:2307.09288. Vicuna v1.5: Llama 2 fine-tuned, arXiv:2306.05685. Qwen2.5: arXiv:2412.15115.
+# SmolLM2: arXiv:2502.02737.
 _LLAMA2_7B = DecoderConfig(vocab=32000, width=4096, layers=32, heads=32, kv_heads=32, head_dim=128, mlp=11008)
 VARIANTS = {
     "llama2-7b": _LLAMA2_7B,
     "llama2-13b": DecoderConfig(vocab=32000, width=5120, layers=40, heads=40, kv_heads=40, head_dim=128, mlp=13824),
     "vicuna-7b": _LLAMA2_7B,
     "qwen2.5-0.5b": DecoderConfig(
-        vocab=151936, width=896, layers=24, heads=14, kv_heads=2, head_dim=64, mlp=4864, eps=1e-6, theta=1e6, qkv_bias=True, tied=True
+        vocab=151936, width=896, layers=24, heads=14, kv_heads=2, head_dim=64, mlp=4864,
+        eps=1e-6, theta=1e6, qkv_bias=True, tied=True,
     ),
     "qwen2.5-7b": DecoderConfig(
-        vocab=152064, width=3584, layers=28, heads=28, kv_heads=4, head_dim=128, mlp=18944, eps=1e-6, theta=1e6, qkv_bias=True
+        vocab=152064, width=3584, layers=28, heads=28, kv_heads=4, head_dim=128, mlp=18944,
+        eps=1e-6, theta=1e6, qkv_bias=True,
     ),
-    "smollm2-135m": DecoderConfig(vocab=49152, width=576, layers=30, heads=9, kv_heads=3, head_dim=64, mlp=1536, theta=1e5, tied=True),
+    "smollm2-135m": DecoderConfig(
+        vocab=49152, width=576, layers=30, heads=9, kv_heads=3, head_dim=64, mlp=1536, theta=1e5, tied=True,
+    ),
     "tiny-64": DecoderConfig(vocab=64, width=64, layers=4, heads=4, kv_heads=4, head_dim=16, mlp=192, tied=True),
-}
+}  # fmt: skip

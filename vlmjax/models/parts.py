@@ -15,7 +15,7 @@ ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
 
 
 def name_axes(x: jax.Array, *names: str | None) -> jax.Array:
-    """Names the axes of an activation. Only the step knows what "batch", "length", "embed", "heads", "mlp" and "vocab" mean on its mesh."""
+    """Names the axes of an activation: "batch", "length", "embed", "heads", "mlp", "vocab". Only the step knows a mesh."""
     return nn.with_logical_constraint(x, names)
 
 
@@ -25,7 +25,11 @@ def fan_in(size: int, scale: float = 1.0) -> nn.initializers.Initializer:
 
 
 def look_up(table: jax.Array, tokens: jax.Array) -> jax.Array:
-    """f[V, D] at i32[B, T] → f[B, T, D]. An id outside the table becomes NaN instead of some other token's vector."""
+    """f[V, D] at i32[B, T] → f[B, T, D]. An id outside the table becomes NaN instead of some other token's vector.
+
+    The width of the table is gathered first: a gather from a table split along it would leave the rows whole on every device.
+    """
+    table = name_axes(table, "vocab", "embed")
     return table.at[tokens].get(mode="fill", fill_value=jnp.nan, wrap_negative_indices=False)
 
 

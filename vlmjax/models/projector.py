@@ -32,7 +32,8 @@ class Projector(nn.Module):
             if i:
                 x = ACTIVATIONS[self.config.activation](x)
             x = nn.Dense(self.out_width, dtype=self.dtype, name=f"linear_{i}")(x)
-        return name_axes(x, "batch", "length", "embed")
+            x = name_axes(x, "batch", "length", "embed")
+        return x
 
     def everything(self) -> jax.Array:
         return self(jnp.zeros((1, 1, self.in_width)))

@@ -51,7 +51,7 @@ class Stack(nn.Module):
             name, length = segment_name(first, stop), stop - first
             unroll = length if self.unroll is True else min(max(int(self.unroll), 1), length)
             policy = REMAT[self.remat]
-            # A loop keeps XLA from merging the recomputation with the forward pass; where nothing is left to loop, it is forbidden to.
+            # A loop keeps XLA from merging the recomputation with the forward pass; without one it must be forbidden to.
             body = layer if policy is None else nn.remat(layer, prevent_cse=unroll == length, policy=policy)
             scan = nn.scan(
                 body,

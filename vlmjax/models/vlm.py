@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from vlmjax.models.attention import visible
 from vlmjax.models.decoder import Decoder
+from vlmjax.models.parts import name_axes
 from vlmjax.models.patch_embed import normalise
 from vlmjax.models.projector import Projector
 from vlmjax.models.vit import ViT
@@ -27,12 +28,12 @@ def merge(text: jax.Array, image: jax.Array, image_slots: jax.Array) -> jax.Arra
         merged       t0  i0  i1  t3  t4
     """
     placed = jnp.take_along_axis(image, jnp.maximum(image_slots, 0)[:, :, None], axis=1)  # [B, T, D]
-    return jnp.where(image_slots[:, :, None] >= 0, placed, text)
+    return name_axes(jnp.where(image_slots[:, :, None] >= 0, placed, text), "batch", "length", "embed")
 
 
 def pick(hidden: jax.Array, positions: jax.Array) -> jax.Array:
     """f[B, T, D] at the places i32[B, S] of each row → f[B, S, D]: logits are computed for these and for nothing else."""
-    return jnp.take_along_axis(hidden, positions[:, :, None], axis=1)
+    return name_axes(jnp.take_along_axis(hidden, positions[:, :, None], axis=1), "batch", "length", "embed")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,7 +58,7 @@ class VLM:
         chex.assert_shape(patches, (B * M, P, E))
         tokens = self.projector.apply({"params": params["projector"]}, patches)
         chex.assert_shape(tokens, (B * M, P, D))
-        return tokens.reshape(B, M * P, D)
+        return name_axes(tokens.reshape(B, M * P, D), "batch", "length", "embed")
 
     def inputs(self, params: Params, batch: Batch) -> jax.Array:
         """What the language model reads, f[B, T, D]: text embeddings with image tokens in their places."""

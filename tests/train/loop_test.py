@@ -1,0 +1,104 @@
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from tests.train import tiny
+from vlmjax import param_rules
+from vlmjax.errors import UserError
+from vlmjax.train import build, metrics
+from vlmjax.train.checkpoint import Checkpoints
+
+EVERYTHING = ((".*", True),)
+
+
+@pytest.fixture(scope="module")
+def instruct():
+    stage = tiny.stage("instruct", trainable=(("encoder/.*", False), (".*", True)), steps=6)
+    return stage, stage.compile()
+
+
+class Killed(Exception):
+    pass
+
+
+def test_an_interrupted_stage_ends_bit_for_bit_like_an_uninterrupted_one(tmp_path, instruct):
+    stage, compiled = instruct
+    whole = tiny.run(stage, tmp_path / "whole", compiled=compiled, every=2)
+
+    def die(step, batch):
+        if step == 5:
+            raise Killed
+
+    with pytest.raises(Killed):
+        tiny.run(stage, tmp_path / "cut", data=tiny.FakeData(stage, die), compiled=compiled, every=2)
+    asked = []
+    again = tiny.run(stage, tmp_path / "cut", data=tiny.FakeData(stage, lambda step, batch: asked.append(step)), compiled=compiled, every=2)
+    assert asked == [4, 5]
+    for a, b in zip(tiny.leaves(whole.state), tiny.leaves(again.state), strict=True):
+        np.testing.assert_array_equal(a, b)
+    drop = ("examples_per_second", "data_wait")
+    read = lambda name: [{k: v for k, v in row.items() if k not in drop} for row in metrics.read(tmp_path / name, "instruct")]
+    assert read("whole") == read("cut") and [row["step"] for row in read("whole")] == list(range(6))
+    assert {"grad_norm/decoder", "param_norm/projector", "update_norm/decoder", "loss", "lr"} <= set(read("whole")[0])
+
+
+def test_a_loss_that_is_not_finite_stops_the_stage_and_names_step_and_examples(tmp_path, instruct):
+    stage, compiled = instruct
+    nan = lambda step, batch: batch["weights"].__setitem__((0, 0), np.nan) if step == 3 else None
+    with pytest.raises(UserError, match=r"stage instruct: loss or gradient is not finite at step 3; its examples are fake/3/0, .*skip_nonfinite=0"):
+        tiny.run(stage, tmp_path, data=tiny.FakeData(stage, nan), compiled=compiled)
+
+
+def test_tolerated_steps_are_counted_and_change_nothing(tmp_path):
+    stage = tiny.stage(steps=3, skip_nonfinite=1)
+    nan = lambda step, batch: batch["weights"].__setitem__((0, 0), np.nan) if step == 1 else None
+    outcome = tiny.run(stage, tmp_path, data=tiny.FakeData(stage, nan))
+    assert outcome.record["skipped_nonfinite"] == 1
+    assert all(np.isfinite(leaf).all() for leaf in tiny.leaves(outcome.state.learned.trainable))
+
+
+@pytest.mark.parametrize("key, damage, message", [
+    ("tokens", lambda x: x[:, :-1], r"tokens is int32\[8, 11\], the step was compiled for int32\[8, 12\]"),
+    ("weights", lambda x: x.astype(np.float64), "weights is float64"),
+    ("tokens", lambda x: x + 48, "the vocabulary has 48"),
+])
+def test_a_batch_of_another_shape_saves_the_state_and_names_the_key(tmp_path, instruct, key, damage, message):
+    stage, compiled = instruct
+    spoil = lambda step, batch: batch.update({key: damage(batch[key])}) if step == 2 else None
+    with pytest.raises(UserError, match=message):
+        tiny.run(stage, tmp_path, data=tiny.FakeData(stage, spoil), compiled=compiled)
+    assert Checkpoints(tmp_path, "instruct").latest() == 2
+
+
+def test_a_stage_trains_in_bfloat16_over_a_frozen_copy_in_bfloat16(tmp_path):
+    precision = build.Precision(compute="bfloat16", frozen="bfloat16", moments="bfloat16")
+    stage = tiny.stage(precision=precision, parts=tiny.modules("bfloat16"))
+    outcome = tiny.run(stage, tmp_path, parts=tiny.modules("bfloat16"))
+    assert {leaf.dtype.name for leaf in jax.tree.leaves(outcome.state.frozen)} == {"bfloat16"}
+    assert {leaf.dtype.name for leaf in jax.tree.leaves(outcome.state.learned.trainable)} == {"float32"}
+    assert {"bfloat16", "float32"} == {leaf.dtype.name for p, leaf in param_rules.flatten(outcome.state.learned.opt_state).items() if "kernel" in p}
+
+
+def test_the_contrastive_objective_reads_images_and_captions(tmp_path):
+    stage = tiny.stage("contrast", objective="contrastive", trainable=EVERYTHING, steps=8)
+    outcome = tiny.run(stage, tmp_path, data=Fixed(stage))
+    losses = [row["loss"] for row in metrics.read(tmp_path, "contrast")]
+    assert losses[-1] < losses[0] and outcome.record["frozen_sha256"] is None and outcome.record["frozen"] == {}
+
+
+class Fixed(tiny.FakeData):
+    def batch(self, step):
+        return super().batch(0)
+
+
+def test_metrics_are_numbered_parts_and_the_later_counts(tmp_path):
+    for value in (1.0, 2.0):
+        writer = metrics.Writer(tmp_path, "align", metrics.LoggingConfig(tensorboard=True))
+        writer.add(3, {"loss": value})
+        writer.close()
+    assert sorted(p.name for p in (tmp_path / "metrics").iterdir()) == ["align-000.jsonl", "align-001.jsonl"]
+    assert json.loads((tmp_path / "metrics" / "align-000.jsonl").read_text())["loss"] == 1.0
+    assert metrics.read(tmp_path, "align") == [{"step": 3, "loss": 2.0}]
+    assert list((tmp_path / "events" / "align").iterdir())
