@@ -23,23 +23,23 @@ def get_config(arg: str = "") -> ConfigDict:
     c.compile = ConfigDict(dict(unroll=0, remat="none"))
     c.mesh = ConfigDict(dict(replica=1, fsdp=-1, tensor=1))
     c.model = ConfigDict(dict(
-        encoder=dict(variant="tiny-64"), text_tower=dict(variant="tiny", vocab=-1),
+        encoder=dict(variant="tiny-64", feature_layer=-2), text_tower=dict(variant="tiny", vocab=-1),
         projector=dict(variant="mlp2x"), decoder=dict(variant="tiny-64", vocab=-1)))
     c.run = ("contrast", "language", "align", "instruct")
     adamw = dict(name="adamw", schedule="cosine", warmup=0.05, clip=1.0, decay=0.05, betas=(0.9, 0.99), eps=1e-8, lr_scale=())
+    def stage(objective, trainable, view, lr, **more):
+        return dict(objective=objective, trainable=trainable, data=((f"easy_vqa:{train}:{view}", 1.0),), optimizer=dict(adamw, lr=lr),
+                    **dict(dict(weighting="token", resize="crop", per_group=1, accumulate=1, skip_nonfinite=0), **more))
+
     c.stages = ConfigDict(dict(
         # Encoder and text tower: which of the 24 captions belongs to the image? Rows with equal captions are positives.
-        contrast=dict(objective="contrastive", trainable=ALL, data=((f"easy_vqa:{train}:captions", 1.0),),
-                      batch=128, length=8, images=1, epochs=14.0, optimizer=dict(adamw, lr=2e-3)),
+        contrast=stage("contrastive", ALL, "captions", 2e-3, batch=128, length=8, images=1, epochs=12.0),
         # The decoder alone learns the language of questions, answers and captions.
-        language=dict(objective="next_token", trainable=ALL, data=((f"easy_vqa:{train}:texts", 1.0),),
-                      batch=32, length=128, images=0, targets=128, epochs=1.0, optimizer=dict(adamw, lr=2e-3)),
+        language=stage("next_token", ALL, "texts", 2e-3, batch=16, length=128, images=0, targets=128, epochs=0.5),
         # Only the projector learns, from captions.
-        align=dict(objective="next_token", trainable=(("projector/.*", True), *NOTHING), data=((f"easy_vqa:{train}:captions", 1.0),),
-                   batch=32, length=80, images=1, targets=8, epochs=2.0, optimizer=dict(adamw, lr=2e-3)),
-        # Projector and decoder learn from questions; the encoder stays frozen. Eight questions share one image's tokens.
-        instruct=dict(objective="next_token", trainable=(("encoder/.*", False), *ALL), data=((f"easy_vqa:{train}:questions", 1.0),),
-                      batch=32, length=168, images=1, targets=24, per_group=8, epochs=2.0, optimizer=dict(adamw, lr=2e-3)),
+        align=stage("next_token", (("projector/.*", True), *NOTHING), "captions", 3e-3, batch=32, length=80, images=1, targets=8, epochs=1.0),
+        # Projector and decoder learn from questions, the encoder stays frozen. All questions about an image share its tokens.
+        instruct=stage("next_token", (("encoder/.*", False), *ALL), "questions", 2e-3, batch=16, length=192, images=1, targets=40, per_group=16, epochs=3.0),
     ))
     c.evaluate = ConfigDict(dict(split=scored, controls=("real", "blind", "shuffled", "prior"),
                                  after=dict(contrast=("easy_vqa_zero_shot",), align=("easy_vqa_caption",), instruct=("easy_vqa",))))

@@ -4,6 +4,7 @@ import time
 from typing import Any
 
 import jax
+from etils import epath
 
 from vlmjax import bundle as bundles
 from vlmjax import config as configs
@@ -73,7 +74,7 @@ def train(node: Any, changed: dict[str, list], workdir: str, data_dir: str) -> N
     common.set_up_jax()
     mesh = sharding.make_mesh(config.mesh)
     workdir = common.run_directory(workdir)
-    claim(workdir, node, changed)
+    mine = claim(workdir, node, changed)
 
     sources = common.Sources({name: config.stages[name] for name in config.run}, data_dir)
     tokenizer, template = common.tokenizer(config.tokenizer, sources), common.template(config.template)
@@ -90,6 +91,8 @@ def train(node: Any, changed: dict[str, list], workdir: str, data_dir: str) -> N
         stages[name] = build.stage(name, stage, modules, config.precision, mesh, steps)
     used = [name for name in modules if any(name in stage.components for stage in stages.values())]
     truth = Truth(workdir, modules, stages, config.seed, mesh)
+    if jax.process_index() == 0:
+        files.write_json(workdir / "config.json", mine)
 
     log = record.read(workdir) or record.start(configs.fingerprint(node), mesh)
     same_machine(log, mesh)
@@ -123,22 +126,24 @@ def train(node: Any, changed: dict[str, list], workdir: str, data_dir: str) -> N
         say(f"report: {report.write(workdir, image_reader(data_dir, config.evaluate.split))}")
 
 
-def claim(workdir, node: Any, changed: dict[str, list]) -> None:
-    """Makes the directory this run's, or finds that it is; a directory of another config is left as it is."""
+def claim(workdir: epath.Path, node: Any, changed: dict[str, list]) -> dict[str, Any]:
+    """→ config.json of this run, if the directory is free or this run's own; another's is left as it is. Nothing is written yet,
+    so a mistake that is found later leaves the directory free."""
     files.check_writable(workdir)
     held = files.read_json(workdir / "config.json")
     mine = {"fingerprint": configs.fingerprint(node), "config": configs.plain(node), "differences": changed}
     if held is None:
-        if any(True for _ in workdir.glob("*")):
+        if any(not path.name.startswith(".") for path in workdir.iterdir()):
             raise UserError(f"{workdir}: is not empty and holds no run; give another --workdir")
-        files.write_json(workdir / "config.json", mine)
-    elif held["fingerprint"] != mine["fingerprint"]:
+        return mine
+    if held["fingerprint"] != mine["fingerprint"]:
         differ = configs.differences(configs.in_fingerprint(held["config"]), configs.in_fingerprint(node))
         shown = "; ".join(f"{key} was {a!r}, is {b!r}" for key, (a, b) in list(differ.items())[:5])
         raise UserError(f"{workdir}: belongs to another config: {shown}{f'; and {len(differ) - 5} more' if len(differ) > 5 else ''}; give another --workdir")
+    return mine
 
 
-def same_machine(log: dict[str, Any], mesh) -> None:
+def same_machine(log: dict[str, Any], mesh: jax.sharding.Mesh) -> None:
     """Bit for bit is promised on the same versions, devices and mesh; where they changed, the log says so."""
     now = record.start(log["fingerprint"], mesh)
     if differ := configs.differences({k: log[k] for k in ("versions", "devices", "mesh")}, {k: now[k] for k in ("versions", "devices", "mesh")}):
@@ -146,7 +151,7 @@ def same_machine(log: dict[str, Any], mesh) -> None:
             + "; ".join(f"{key} {a} → {b}" for key, (a, b) in differ.items()))
 
 
-def plan(config: RunConfig, stages: dict[str, build.Stage], data: dict, mesh) -> str:
+def plan(config: RunConfig, stages: dict[str, build.Stage], data: dict[str, loop.Data], mesh: jax.sharding.Mesh) -> str:
     """The first line of a run."""
     parts = [f"{name} {stage.steps} steps x {stage.config.batch} rows ({data[name].examples(0)} examples)" for name, stage in stages.items()]
     time_left = f"; about {config.expected_seconds // 60} min {config.expected_seconds % 60} s on 2 CPU cores" if config.expected_seconds else ""
