@@ -60,7 +60,7 @@ class FakeData:
     def supervised(self, step):
         return self.stage.shape.rows * self.stage.shape.targets
 
-    def iterator(self, start, stop, prefetch):
+    def iterator(self, start, stop, prefetch, rows=None):
         return FakeIterator(self, start)
 
 

@@ -28,7 +28,7 @@ class CheckpointConfig:
 class Data(Protocol):
     """What a stage reads: batches by step, and what is in them."""
 
-    def iterator(self, start: int, stop: int, prefetch: int) -> Iterator[dict[str, np.ndarray]]: ...
+    def iterator(self, start: int, stop: int, prefetch: int, rows: slice | None) -> Iterator[dict[str, np.ndarray]]: ...
     def ids(self, step: int) -> list[list[str]]: ...
     def examples(self, step: int) -> int: ...
     def supervised(self, step: int) -> int: ...
@@ -83,7 +83,7 @@ def run(stage: build.Stage, truth: dict[str, jax.Array], data: Data, checkpoints
     proof.check_unchanged(stage.name, source_digests(stage, truth), before, "between their source and the first step")
     del truth
     about = {**about, "frozen_sha256": proof.sha256(before)}
-    iterator = data.iterator(0, stage.steps, prefetch)
+    iterator = data.iterator(0, stage.steps, prefetch, own_rows(stage.shape.rows))
     if checkpoints.latest() is not None:
         learned, position, saved = checkpoints.restore(stage.abstract.learned)
         if saved.get("frozen_sha256") != about["frozen_sha256"]:
@@ -101,6 +101,12 @@ def run(stage: build.Stage, truth: dict[str, jax.Array], data: Data, checkpoints
     return Outcome({**_totals(stage, data), **program, **_sizes(train),
                     "frozen_sha256": {"before": proof.sha256(before), "after": proof.sha256(after)} if before else None,
                     "skipped_nonfinite": int(train.learned.skipped), "recompiles": 0, "seconds": round(time.monotonic() - began, 1)}, train)
+
+
+def own_rows(rows: int) -> slice | None:
+    """The rows of a global batch that this process feeds; None for all. Devices lie on the mesh process after process."""
+    processes, index = jax.process_count(), jax.process_index()
+    return None if processes == 1 else slice(rows * index // processes, rows * (index + 1) // processes)
 
 
 def _steps(stage, train, iterator, data, compiled, checkpoints, writer, about, logging, cadence) -> state.TrainState:
