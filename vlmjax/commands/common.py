@@ -1,6 +1,5 @@
 """What commands share: flags, JAX's settings, and the meeting of data and models."""
 import argparse
-import ctypes
 import os
 import zlib
 from collections.abc import Sequence
@@ -47,19 +46,8 @@ def expand(path: str) -> str:
     return path if "://" in path else os.path.abspath(os.path.expanduser(path))
 
 
-def keep_freed_memory() -> None:
-    """Lets glibc keep what XLA frees after each step, instead of returning it and faulting it in again: on a CPU a third of a step."""
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except (OSError, AttributeError):
-        return  # not glibc
-    for option, value in ((-8, 1), (-3, 1 << 30), (-1, 2**31 - 1)):  # M_ARENA_MAX, M_MMAP_THRESHOLD, M_TRIM_THRESHOLD
-        mallopt(option, value)
-
-
 def set_up_jax() -> None:
     """float32 means float32, also on TPUs and GPUs; compiled programs are kept for the next start."""
-    keep_freed_memory()
     jax.config.update("jax_default_matmul_precision", "highest")
     if not jax.config.jax_compilation_cache_dir:
         jax.config.update("jax_compilation_cache_dir", expand(os.path.join("~", ".cache", "vlmjax", "xla")))

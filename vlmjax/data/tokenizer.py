@@ -3,6 +3,7 @@ import os
 from collections.abc import Iterable, Sequence
 
 import tokenizers
+from etils import epath
 from tokenizers import decoders, models, normalizers, pre_tokenizers
 
 from vlmjax.data.example import IMAGE_MARK
@@ -35,14 +36,12 @@ class Tokenizer:
         return self._backend.decode([int(i) for i in ids], skip_special_tokens=True)
 
     def save(self, path: str | os.PathLike) -> None:
-        with open(path, "w", encoding="utf-8") as file:
-            file.write(self._backend.to_str(pretty=True))
+        epath.Path(path).write_text(self._backend.to_str(pretty=True))
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> "Tokenizer":
         try:
-            with open(path, encoding="utf-8") as file:
-                text = file.read()
+            text = epath.Path(path).read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise UserError(f"{path}: cannot be read: {error}") from None
         try:

@@ -152,5 +152,5 @@ VARIANTS = {
         size=224, patch=16, width=768, layers=12, heads=12, mlp=3072, activation="gelu_tanh", eps=1e-6,
         pre_norm=False, final_norm=True, patch_bias=True, feature_layer=-1, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5),
     ),
-    "tiny-64": ViTConfig(size=64, patch=8, width=64, layers=4, heads=2, mlp=256, feature_layer=-1),
+    "tiny-64": ViTConfig(size=64, patch=8, width=64, layers=4, heads=4, mlp=256, feature_layer=-1),
 }  # fmt: skip
