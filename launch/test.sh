@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Sets up .venv and runs the tests; --all also runs the slow ones. Other arguments go to pytest.
 set -euo pipefail
+# shellcheck source=launch/env.sh
 source "$(dirname "${BASH_SOURCE[0]}")/env.sh"
 set_up test
 marks=(-m "not slow")

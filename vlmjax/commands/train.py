@@ -103,7 +103,7 @@ def train(node: Any, changed: dict[str, list], workdir: str, data_dir: str) -> N
             say(f"{name}: {'starts' if checkpoints.latest() is None else f'resumes at step {checkpoints.latest()}'}")
             owners = truth.owners(stages[name].components, record.finished(log))
             outcome = loop.run(stages[name], truth.load(stages[name].components, record.finished(log)), data[name], checkpoints,
-                               metrics.Writer(workdir, name, config.logging), {"fingerprint": log["fingerprint"], "from": owners_by_component(owners)},
+                               metrics.Writer(workdir, name, config.logging), {"fingerprint": log["fingerprint"], "config": mine["config"], "from": owners_by_component(owners)},
                                config.logging, config.checkpoint, config.prefetch)
             rows = metrics.read(workdir, name)
             log["stages"].append({**outcome.record, "loss": {"first": rows[0]["loss"], "last": rows[-1]["loss"]}})

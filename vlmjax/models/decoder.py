@@ -156,5 +156,5 @@ VARIANTS = {
     "smollm2-135m": DecoderConfig(
         vocab=49152, width=576, layers=30, heads=9, kv_heads=3, head_dim=64, mlp=1536, theta=1e5, tied=True,
     ),
-    "tiny-64": DecoderConfig(vocab=64, width=64, layers=4, heads=2, kv_heads=2, head_dim=32, mlp=192, tied=True),
+    "tiny-64": DecoderConfig(vocab=64, width=64, layers=4, heads=4, kv_heads=4, head_dim=16, mlp=192, tied=True),
 }  # fmt: skip

@@ -23,7 +23,7 @@ def test_views_of_the_official_splits(data_dir):
     assert first.id == "easy_vqa/train/0/0" and first.images == ("train/0",)
     assert [turn.text for turn in first.turns] == ["<image>what is the blue shape?", "rectangle"]
     assert decode(train.read_image("train/0")).size == (64, 64)
-    assert easy_vqa.open_source(data_dir, "test", "texts").examples[0].turns[0].text == "what is the red shape? triangle"
+    assert easy_vqa.open_source(data_dir, "test", "texts").examples[0].turns[0].text == "what is the red shape?"
 
 
 def test_parts_of_a_split_are_disjoint_and_complete(data_dir):

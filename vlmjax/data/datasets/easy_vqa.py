@@ -144,13 +144,14 @@ def _captions(key: str, pairs: Sequence[tuple[str, str]]) -> list[Example]:
 
 
 def _texts(key: str, pairs: Sequence[tuple[str, str]]) -> list[Example]:
-    texts = [(f"{i}/text", f"{question} {answer}") for i, (question, answer) in enumerate(pairs)]
+    """Questions without their answers: a language model that has learned to answer without an image goes on guessing with one."""
+    texts = [(f"{i}/text", question) for i, (question, _) in enumerate(pairs)]
     if text := caption(pairs):
         texts.append(("caption/text", text))
     return [Example(f"{NAME}/{key}/{suffix}", (), (Turn("assistant", text),)) for suffix, text in texts]
 
 
-# questions: image and question → answer. captions: image → "a red circle". texts: the same words as language, without an image.
+# questions: image and question → answer. captions: image → "a red circle". texts: questions and captions as language, without an image.
 VIEWS = {"questions": _questions, "captions": _captions, "texts": _texts}
 
 
