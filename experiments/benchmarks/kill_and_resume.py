@@ -41,7 +41,11 @@ def contents(workdir: pathlib.Path) -> dict[str, str]:
     from vlmjax.train import metrics
 
     sha = lambda data: hashlib.sha256(data).hexdigest()
-    out = {f.name: sha(f.read_bytes()) for f in [workdir / "model" / "model.safetensors", workdir / "results.json", *sorted((workdir / "predictions").iterdir())]}
+    out = {f.name: sha(f.read_bytes()) for f in [workdir / "model" / "model.safetensors", *sorted((workdir / "predictions").iterdir())]}
+    results = json.loads((workdir / "results.json").read_text())
+    for entry in results.values():
+        entry["provenance"].pop("commit")  # differs when someone commits beside the runs
+    out["results.json"] = sha(json.dumps(results).encode())
     for stage in sorted(p for p in (workdir / "stages").iterdir()):
         step = max(stage.iterdir(), key=lambda p: int(p.name) if p.name.isdigit() else -1)
         for item in ("params", "rest"):
