@@ -33,21 +33,21 @@ def get_config(arg: str = "") -> ConfigDict:
 
     c.stages = ConfigDict(dict(
         # Encoder and text tower: which of the 24 captions belongs to the image? Rows with equal captions are positives.
-        contrast=stage("contrastive", ALL, "captions", 2e-3, batch=64, length=8, images=1, epochs=10.0),
+        contrast=stage("contrastive", ALL, "captions", 2e-3, batch=64, length=8, images=1, epochs=12.0),
         # The decoder alone learns the language of questions and captions, not of answers: one that learns to answer blind goes on
         # guessing when it sees (experiments/README.md).
         language=stage("next_token", ALL, "texts", 1e-3, batch=16, length=128, images=0, targets=128, epochs=0.2),
         # Only the projector learns, from captions.
         align=stage("next_token", (("projector/.*", True), *NOTHING), "captions", 3e-3, batch=32, length=80, images=1, targets=8, epochs=1.0),
         # Projector and decoder learn from questions, the encoder stays frozen. All questions about an image share its tokens.
-        instruct=stage("next_token", (("encoder/.*", False), *ALL), "questions", 2e-3, batch=16, length=192, images=1, targets=40, per_group=16, epochs=1.75),
+        instruct=stage("next_token", (("encoder/.*", False), *ALL), "questions", 2e-3, batch=16, length=192, images=1, targets=40, per_group=16, epochs=2.25),
     ))
     c.evaluate = ConfigDict(dict(split=scored, controls=("real", "blind", "shuffled", "prior"),
                                  after=dict(contrast=("easy_vqa_zero_shot",), align=("easy_vqa_caption",), instruct=("easy_vqa",))))
     c.checkpoint = ConfigDict(dict(every=100, keep=2))
     c.logging = ConfigDict(dict(every=20, line_seconds=10.0, tensorboard=True))
     c.prefetch = 4
-    c.expected_seconds = 290
+    c.expected_seconds = 360
     if arg == "tiny":
         for name, epochs in (("contrast", 1.0), ("language", 0.05), ("align", 0.1), ("instruct", 0.1)):
             c.stages[name].epochs = epochs
