@@ -131,7 +131,7 @@ def _steps(stage, train, iterator, data, compiled, checkpoints, writer, about, l
         pending.append((number, values))
         done, save = number + 1, (number + 1) % cadence.every == 0 or number + 1 == stage.steps
         if save or done % logging.every == 0 or done == REACH_STEPS:
-            rate = _drain(stage, pending, data, train, writer, progress, done, waited)
+            _drain(stage, pending, data, train, writer, progress, done, waited)
             waited, pending = 0.0, []
         if done == REACH_STEPS:
             proof.check_reached(stage.name, train.learned.reached, done)
