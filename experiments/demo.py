@@ -40,7 +40,7 @@ def get_config(arg: str = "") -> ConfigDict:
         # Only the projector learns, from captions.
         align=stage("next_token", (("projector/.*", True), *NOTHING), "captions", 3e-3, batch=32, length=80, images=1, targets=8, epochs=1.0),
         # Projector and decoder learn from questions, the encoder stays frozen. All questions about an image share its tokens.
-        instruct=stage("next_token", (("encoder/.*", False), *ALL), "questions", 2e-3, batch=16, length=192, images=1, targets=40, per_group=16, epochs=2.25),
+        instruct=stage("next_token", (("encoder/.*", False), *ALL), "questions", 2e-3, batch=8, length=192, images=1, targets=40, per_group=16, epochs=2.25),
     ))
     c.evaluate = ConfigDict(dict(split=scored, controls=("real", "blind", "shuffled", "prior"),
                                  after=dict(contrast=("easy_vqa_zero_shot",), align=("easy_vqa_caption",), instruct=("easy_vqa",))))
