@@ -4,7 +4,7 @@
 set -euo pipefail
 # shellcheck source=launch/env.sh
 source "$(dirname "${BASH_SOURCE[0]}")/env.sh"
-echo "plan: set up → build easy-VQA (5,000 images, 48,248 questions) → train 4 stages and evaluate (about 6 min on 2 idle CPU cores) → runs/demo/report.html"
+echo "plan: set up → build easy-VQA (5,000 images, 48,248 questions) → train 4 stages and evaluate (about 5 min on 2 idle CPU cores) → runs/demo/report.html"
 set_up demo
 vlmjax data build easy_vqa
 vlmjax train --config=experiments/demo.py --workdir=runs/demo "$@"

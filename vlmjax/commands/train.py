@@ -74,7 +74,7 @@ def train(node: Any, changed: dict[str, list], workdir: str, data_dir: str) -> N
     common.set_up_jax()
     mesh = sharding.make_mesh(config.mesh)
     workdir = common.run_directory(workdir)
-    mine = claim(workdir, node, changed)
+    mine = check_workdir(workdir, node, changed)
 
     sources = common.Sources({name: config.stages[name] for name in config.run}, data_dir)
     tokenizer, template = common.tokenizer(config.tokenizer, sources), common.template(config.template)
@@ -126,7 +126,7 @@ def train(node: Any, changed: dict[str, list], workdir: str, data_dir: str) -> N
         say(f"report: {report.write(workdir, image_reader(data_dir, config.evaluate.split))}")
 
 
-def claim(workdir: epath.Path, node: Any, changed: dict[str, list]) -> dict[str, Any]:
+def check_workdir(workdir: epath.Path, node: Any, changed: dict[str, list]) -> dict[str, Any]:
     """→ config.json of this run, if the directory is free or this run's own; another's is left as it is. Nothing is written yet,
     so a mistake that is found later leaves the directory free."""
     files.check_writable(workdir)
