@@ -23,8 +23,9 @@ def get_config(arg: str = "") -> ConfigDict:
     c.compile = ConfigDict(dict(unroll=0, remat="none"))
     c.mesh = ConfigDict(dict(replica=1, fsdp=-1, tensor=1))
     c.model = ConfigDict(dict(
-        encoder=dict(variant="tiny-64", feature_layer=-2), text_tower=dict(variant="tiny", vocab=-1),
-        projector=dict(variant="mlp2x"), decoder=dict(variant="tiny-64", vocab=-1)))
+        # `weights`: a checkpoint to start from, for example another run's directory; empty: random.
+        encoder=dict(variant="tiny-64", weights="", feature_layer=-2), text_tower=dict(variant="tiny", weights="", vocab=-1),
+        projector=dict(variant="mlp2x", weights=""), decoder=dict(variant="tiny-64", weights="", vocab=-1)))
     c.run = ("contrast", "language", "align", "instruct")
     adamw = dict(name="adamw", schedule="cosine", warmup=0.05, clip=1.0, decay=0.05, betas=(0.9, 0.99), eps=1e-8, lr_scale=())
     def stage(objective, trainable, view, lr, **more):

@@ -1,12 +1,14 @@
-"""Writes the tables of the documentation from the run directories they report.
+"""Writes the tables of the documentation.
 
-    python experiments/tables.py [--workdir=runs/demo]      after launch/demo.sh: the demo's table in README.md
+    python experiments/tables.py demo [--workdir=runs/demo]      after launch/demo.sh: the demo's scores, in README.md
+    python experiments/tables.py parity                          against tests/golden: errors per family and stage, in vlmjax/weights/README.md
 """
 import argparse
 import datetime
 import json
 import pathlib
 import re
+import subprocess
 
 TOP = pathlib.Path(__file__).parent.parent
 CONTROLS = ("real", "blind", "shuffled", "prior")
@@ -38,7 +40,22 @@ def put(path: pathlib.Path, name: str, text: str) -> None:
     path.write_text(new)
 
 
+def parity() -> str:
+    """The errors of every family with a golden file, stage by stage."""
+    from vlmjax.parity import golden, table
+
+    families = sorted(path.parent.name for path in (TOP / "tests" / "golden").glob("*/reference.npz"))
+    lines = [line for family in families for line in table.markdown(family, golden.compare(TOP / "tests" / "golden" / family))]
+    commit = subprocess.run(["git", "-C", str(TOP), "rev-parse", "--short=10", "HEAD"], capture_output=True, text=True).stdout.strip() or "unknown"
+    return "\n".join([*table.MARKDOWN_HEADER, *lines, "", f"Made after commit {commit}, {datetime.date.today()}, on a CPU."])
+
+
 if __name__ == "__main__":
     flags = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    flags.add_argument("table", choices=("demo", "parity"))
     flags.add_argument("--workdir", type=pathlib.Path, default=TOP / "runs" / "demo")
-    put(TOP / "README.md", "demo-table", demo(flags.parse_args().workdir))
+    args = flags.parse_args()
+    if args.table == "demo":
+        put(TOP / "README.md", "demo-table", demo(args.workdir))
+    else:
+        put(TOP / "vlmjax" / "weights" / "README.md", "parity-table", parity())

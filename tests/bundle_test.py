@@ -10,7 +10,7 @@ from PIL import Image
 import vlmjax
 from tests.evaluate import tiny
 from tests.train import tiny as train_tiny
-from vlmjax import bundle, param_rules, sharding
+from vlmjax import bundle, param_rules, pretrained, sharding
 from vlmjax.errors import UserError
 from vlmjax.weights import store
 
@@ -22,7 +22,7 @@ PROMPTS = ["<image>is it red?", "what color is it?"]
 def saved(tmp_path_factory):
     run = tmp_path_factory.mktemp("run")
     (run / "config.json").write_text('{"fingerprint": "of the run"}')
-    tiny.model().save(run / "model")
+    pretrained.save(tiny.model(), run / "model")
     return run
 
 
@@ -40,17 +40,17 @@ def test_what_is_saved_is_loaded(saved):
 
 def test_only_what_exists_is_written(tmp_path):
     language = tiny.model(without=("encoder", "projector", "text_tower", "contrast_head"))
-    language.save(tmp_path)
+    pretrained.save(language, tmp_path)
     assert {path.split("/")[0] for path in store.load(tmp_path)} == {"decoder"}
-    loaded = bundle.load(tmp_path)
+    loaded = pretrained.load(tmp_path)
     assert loaded.clip is None and loaded.vlm.encoder is None and list(loaded.parts) == ["decoder"]
     with pytest.raises(UserError, match="no text tower and contrast head"):
         loaded.image_features([IMAGE])
     towers = tiny.model(without=("projector", "decoder"))
-    towers.save(tmp_path)
-    assert bundle.load(tmp_path).vlm is None
+    pretrained.save(towers, tmp_path)
+    assert pretrained.load(tmp_path).vlm is None
     with pytest.raises(UserError, match="no language model"):
-        bundle.load(tmp_path).generate(["is it red?"])
+        pretrained.load(tmp_path).generate(["is it red?"])
 
 
 def test_a_raw_prompt_is_continued_as_its_logits_say():
@@ -108,20 +108,20 @@ BIAS = "encoder/layers/1/mlp/up/bias"
 def test_a_model_that_is_not_what_its_config_says_is_refused(saved, tmp_path, damage, message):
     spoil(saved, tmp_path, **damage)
     with pytest.raises(UserError, match=message) as error:
-        bundle.load(tmp_path)
+        pretrained.load(tmp_path)
     assert str(tmp_path) in str(error.value) and "\n" not in str(error.value)
 
 
 def test_a_directory_without_a_model_is_refused(tmp_path, saved):
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(UserError, match="holds no model"):
-        bundle.load(tmp_path)
+        pretrained.load(tmp_path)
     with pytest.raises(UserError, match="dtype: 'float' is not one of"):
-        bundle.load(saved, dtype="float")
+        pretrained.load(saved, dtype="float")
 
 
 def test_bfloat16_is_for_matrices(saved):
-    flat = param_rules.flatten(bundle.load(saved, dtype="bfloat16").params)
+    flat = param_rules.flatten(pretrained.load(saved, dtype="bfloat16").params)
     assert flat["decoder/layers/0-1/mlp/up/kernel"].dtype == flat["decoder/embed"].dtype == ml_dtypes.bfloat16
     assert flat["decoder/layers/0-1/norm1/scale"].dtype == flat["contrast_head/logit_scale"].dtype == np.float32
 
@@ -129,7 +129,7 @@ def test_bfloat16_is_for_matrices(saved):
 def test_a_mesh_changes_nothing(saved):
     """Parameters split over the mesh, rows that do not divide by it; also when trained parameters come on a mesh."""
     mesh = sharding.make_mesh(sharding.MeshConfig(fsdp=4, tensor=2))
-    split = bundle.load(saved, mesh=mesh)
+    split = pretrained.load(saved, mesh=mesh)
     assert not split.params["decoder"]["embed"].sharding.is_fully_replicated
     images = [[IMAGE], []]
     assert split.generate(PROMPTS, images, max_new_tokens=4) == tiny.model().generate(PROMPTS, images, max_new_tokens=4)

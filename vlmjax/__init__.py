@@ -5,8 +5,8 @@ __version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> Any:
-    """`vlmjax.load` (bundle.py), imported when it is first used: `import vlmjax` alone starts no JAX."""
+    """`vlmjax.load` (pretrained.py), imported when it is first used: `import vlmjax` alone starts no JAX."""
     if name == "load":
-        from vlmjax.bundle import load
+        from vlmjax.pretrained import load
         return load
     raise AttributeError(f"module 'vlmjax' has no attribute {name!r}")

@@ -7,7 +7,8 @@ import sys
 from vlmjax.errors import UserError, did_you_mean
 
 COMMANDS = {"train": "train a model in stages, or resume", "evaluate": "score a model with controls", "report": "write report.html of a run",
-            "data": "build a data set", "list": "what exists: encoders, projectors, decoders, tasks"}
+            "data": "build a data set", "convert": "write a model as transformers reads it", "parity": "compare with transformers, stage by stage",
+            "list": "what exists: encoders, projectors, decoders, tasks"}
 
 
 def keep_freed_memory() -> None:

@@ -1,8 +1,4 @@
-"""A model ready to use: modules, parameters, tokenizer, template and image layout. What `vlmjax.load` returns.
-
-On disk a bundle is a directory: `config.json` (sizes, template, layout), `tokenizer.json` and the parameters by layer
-(weights/store.py). `config.json` is written last, so a directory that has one is complete.
-"""
+"""A model ready to use: modules, parameters, tokenizer, template and image layout. What `vlmjax.load` (pretrained.py) returns."""
 import contextlib
 import dataclasses
 import functools
@@ -13,31 +9,24 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from etils import epath
 from jax.sharding import Mesh, NamedSharding
 from PIL import Image
 
-import vlmjax
-from vlmjax import config as configs
-from vlmjax import decode, files, param_rules, sharding, stacks
+from vlmjax import decode, param_rules, sharding, stacks
 from vlmjax.data import images as pictures
-from vlmjax.data.conversation import Template
+from vlmjax.data.conversation import RAW, Template
 from vlmjax.data.example import IMAGE_MARK, Turn
 from vlmjax.data.processor import Processor
 from vlmjax.data.tokenizer import Tokenizer
 from vlmjax.errors import UserError
 from vlmjax.layout import ImageLayout
-from vlmjax.models.clip import CLIP, ContrastHead, TextConfig, TextTower
-from vlmjax.models.decoder import Decoder, DecoderConfig
-from vlmjax.models.projector import Projector, ProjectorConfig
-from vlmjax.models.vit import ViT, ViTConfig
+from vlmjax.models.clip import CLIP
+from vlmjax.models.patch_embed import normalise
+from vlmjax.models.stack import hidden_states
+from vlmjax.models.vit import ViT
 from vlmjax.models.vlm import VLM
 from vlmjax.train import build
-from vlmjax.weights import store
 
-CONFIG, TOKENIZER = "config.json", "tokenizer.json"
-FORMAT = "vlmjax-model"
-SIZES = {"encoder": ViTConfig, "projector": ProjectorConfig, "decoder": DecoderConfig, "text_tower": TextConfig}
 Picture = Image.Image | bytes | np.ndarray
 _BUCKET = 32  # raw prompts are padded to multiples of it, so that prompts of nearly one length share a compiled program
 
@@ -46,7 +35,8 @@ _BUCKET = 32  # raw prompts are padded to multiples of it, so that prompts of ne
 class Bundle:
     """`parts`: {component: module}, cut as `params` lie in memory; `vlm` and `clip`: what they make, None where a part is missing.
 
-    `params` are f32 or as `load` was asked. `mesh`: where they lie, None for one device. float32 is computed in float32
+    `params` are f32 or as `load` was asked. `mesh`: where they lie, None for one device. `family`: of the checkpoint they
+    came from, and `carried`: what it holds that no component computes with; `statistics`: {component: numbers} that `load` checked. float32 is computed in float32
     everywhere (TPUs and GPUs otherwise multiply it in less).
     """
 
@@ -58,6 +48,9 @@ class Bundle:
     template: Template
     layout: ImageLayout | None
     mesh: Mesh | None = None
+    family: str = ""
+    carried: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict, repr=False)
+    statistics: Mapping[str, Any] = dataclasses.field(default_factory=dict, repr=False)
     _programs: dict = dataclasses.field(default_factory=dict, repr=False, compare=False)
 
     @functools.cached_property
@@ -70,15 +63,15 @@ class Bundle:
     def generate(self, prompts: Sequence[str], images: Sequence[Sequence[Picture]] | None = None, max_new_tokens: int = 32) -> list[str]:
         """Greedy continuations of raw prompts. No template is applied, special tokens inside are recognised, and `<image>` is the
         place of an image: `images` holds one list (of PIL images, encoded files or u8[h, w, 3]) per prompt."""
-        batch = self._raw(prompts, images)[0]
+        batch = self.raw_prompts(prompts, images)[0]
         return [self.text(answer) for answer in self.answer(batch, max_new_tokens)[:, 0]]
 
     def logits(self, prompt: str, images: Sequence[Picture] | None = None) -> np.ndarray:
         """f32[T, V] after each token of a raw prompt (see `generate`); T counts the tokens of its images."""
-        batch, (length,) = self._raw([prompt], None if images is None else [images])
+        batch, (length,) = self.raw_prompts([prompt], None if images is None else [images])
         places = np.arange(batch["tokens"].shape[1], dtype=np.int32)[None]
         batch |= {"target_positions": places, "targets": np.zeros_like(places), "weights": np.ones(places.shape, np.float32)}
-        return self._run("logits", self.vlm.logits, batch)[0, :length]
+        return self.run("logits", self.vlm.logits, batch)[0, :length]
 
     def image_features(self, images: Sequence[Picture]) -> np.ndarray:
         """f32[N, J] of a dual tower, not normalised."""
@@ -86,13 +79,29 @@ class Bundle:
             raise UserError("model: it has no text tower and contrast head, so its images have no features to compare")
         return self.pixel_features(np.stack([self.pixels(image) for image in images]))
 
+    def hidden(self, images: Sequence[Picture], layer: int = -1) -> np.ndarray:
+        """f32[N, tokens, E] of the vision tower, class token first. layer: as in transformers' `hidden_states`: 0 after embedding and
+        pre-norm, k after block k, -1 the last block before any final norm."""
+        pixels = np.stack([self.pixels(image) for image in images])
+        encoder: ViT = self.parts["encoder"]
+        if not -encoder.config.layers - 1 <= layer <= encoder.config.layers:
+            raise UserError(f"layer: {layer} is not between {-encoder.config.layers - 1} and {encoder.config.layers}")
+
+        def states(params, batch):
+            config = encoder.config
+            images = normalise(batch["pixels"], config.mean, config.std)
+            _, captured = encoder.apply({"params": params["encoder"]}, images, mutable=["intermediates"])
+            return hidden_states(captured["intermediates"]["layers"])[layer]
+
+        return self.run(("hidden", layer), states, {"pixels": pixels})
+
     def text_features(self, texts: Sequence[str]) -> np.ndarray:
         """f32[N, J] of a dual tower, not normalised."""
         if self.clip is None:
             raise UserError("model: it has no text tower and contrast head, so texts have no features to compare")
         rows = [self.processor.caption_row(text, self.clip.text_tower.config.length) for text in texts]
         batch = {key: np.stack([row[key] for row in rows]) for key in rows[0]}
-        return self._run("text", lambda params, batch: self.clip.text_features(params, **batch), batch)
+        return self.run("text", lambda params, batch: self.clip.text_features(params, **batch), batch)
 
     # --- rows of the batch contract -------------------------------------------------------------------------------------------
 
@@ -102,11 +111,11 @@ class Bundle:
             raise UserError("model: it has no language model, so it cannot answer")
         if max_new_tokens < 1:
             raise UserError(f"max_new_tokens: {max_new_tokens} is less than 1")
-        return self._run(("answer", max_new_tokens), decode.make_generate(self.vlm, max_new_tokens, self.tokenizer.eos), batch)
+        return self.run(("answer", max_new_tokens), decode.make_generate(self.vlm, max_new_tokens, self.tokenizer.eos), batch)
 
     def pixel_features(self, pixels: np.ndarray) -> np.ndarray:
         """u8[B, size, size, 3] → f32[B, J] of the dual tower, not normalised."""
-        return self._run("image", lambda params, batch: self.clip.image_features(params, batch["pixels"]), {"pixels": pixels[:, None]})
+        return self.run("image", lambda params, batch: self.clip.image_features(params, batch["pixels"]), {"pixels": pixels[:, None]})
 
     def text(self, answer: np.ndarray) -> str:
         """i32[max_new_tokens] → what it says."""
@@ -122,14 +131,14 @@ class Bundle:
             raise UserError(f"image: an array is u8[height, width, 3], not {image.dtype}{list(image.shape)}")
         return pictures.fit(Image.fromarray(image) if isinstance(image, np.ndarray) else image.convert("RGB"), self.layout)
 
-    def _raw(self, prompts: Sequence[str], images: Sequence[Sequence[Picture]] | None) -> tuple[dict[str, np.ndarray], list[int]]:
+    def raw_prompts(self, prompts: Sequence[str], images: Sequence[Sequence[Picture]] | None) -> tuple[dict[str, np.ndarray], list[int]]:
         """One row per prompt, with its end as the only question → (batch, lengths)."""
         if self.vlm is None:
             raise UserError("model: it has no language model, so it cannot read a prompt")
         images = [()] * len(prompts) if images is None else images
         if len(images) != len(prompts):
             raise UserError(f"images: {len(images)} lists for {len(prompts)} prompts; give one list per prompt")
-        raw = Processor(self.tokenizer, Template("raw", bos=self.template.bos), self.layout)
+        raw = Processor(self.tokenizer, RAW, self.layout)
         groups, lengths = [], []
         for i, (prompt, own) in enumerate(zip(prompts, images)):
             if prompt.count(IMAGE_MARK) != len(own):
@@ -154,7 +163,7 @@ class Bundle:
                 pixels[row, i] = image
         return {"pixels": pixels, "image_mask": mask}
 
-    def _run(self, name: Any, fn: Callable, batch: Mapping[str, np.ndarray]) -> np.ndarray:
+    def run(self, name: Any, fn: Callable, batch: Mapping[str, np.ndarray]) -> np.ndarray:
         """fn(params, batch), compiled once per name and shape. Rows are padded with empty ones to split evenly over the mesh."""
         rows = len(next(iter(batch.values())))
         with contextlib.ExitStack() as stack_:
@@ -170,42 +179,28 @@ class Bundle:
                 self._programs[name] = jax.jit(fn, **place)
             return np.asarray(self._programs[name](self.params, batch))[:rows]
 
-    # --- on disk ----------------------------------------------------------------------------------------------------------------
-
     def by_layer(self) -> dict[str, np.ndarray]:
         """{path by layer: parameter}, on the host."""
         whole = (lambda leaf: jax.device_put(leaf, sharding.replicated(self.mesh))) if self.mesh else (lambda leaf: leaf)
         return {path: np.asarray(whole(leaf)) for path, leaf in stacks.expand(param_rules.flatten(self.params)).items()}
 
-    def save(self, directory: epath.PathLike) -> None:
-        """Writes the bundle to `directory`; the first process of a pod writes."""
-        directory, arrays = epath.Path(directory), self.by_layer()
-        _check(arrays, _abstract(self.parts), str(directory))
-        if jax.process_index() == 0:
-            sizes = {name: dataclasses.asdict(self.parts[name].config) for name in SIZES if name in self.parts}
-            about = {"format": FORMAT, "vlmjax": vlmjax.__version__, "components": sizes, "template": dataclasses.asdict(self.template),
-                     "layout": dataclasses.asdict(self.layout) if self.layout else None}
-            store.save(directory, arrays, {"format": FORMAT})
-            self.tokenizer.save(directory / TOKENIZER)
-            files.write_json(directory / CONFIG, about)
-
 
 def make(parts: Mapping[str, nn.Module], by_layer: Mapping[str, Any], tokenizer: Tokenizer, template: Template, layout: ImageLayout | None,
-         mesh: Mesh | None = None, where: str = "model") -> Bundle:
+         mesh: Mesh | None = None, where: str = "model", dtype: Any = jnp.float32) -> Bundle:
     """A bundle of the components that `by_layer` ({path by layer: parameter}, f32) has parameters of.
 
     `parts`: modules with all their layers, as `train.build.modules` makes them; they are cut anew for use. Without `mesh` the
-    parameters stay where they are.
+    parameters stay where they are. dtype: of leaves with more than one axis; gains and biases stay float32.
     """
     present = {path.split("/")[0] for path in by_layer}
     parts = {name: _cut(module) for name, module in parts.items() if name in present}
-    abstract = _abstract(parts)
+    abstract = build.abstract_params(parts)
     _check(by_layer, abstract, where)
     if mesh is None:
         lying = (leaf.sharding for leaf in by_layer.values() if isinstance(leaf, jax.Array))
         mesh = next((place.mesh for place in lying if isinstance(place, NamedSharding)), None)
-    params = stacks.collect(by_layer, abstract)
-    params = jax.device_put(params, sharding.parameters(abstract, mesh)) if mesh else jax.tree.map(jnp.asarray, params)
+    abstract = {p: jax.ShapeDtypeStruct(leaf.shape, jnp.dtype(dtype) if leaf.ndim - stacks.is_stacked(p) > 1 else leaf.dtype) for p, leaf in abstract.items()}
+    params = stacks.place(by_layer, abstract, sharding.parameters(abstract, mesh) if mesh else None)
     vlm = clip = None
     if "decoder" in parts:
         sees = "encoder" in parts and "projector" in parts
@@ -215,58 +210,9 @@ def make(parts: Mapping[str, nn.Module], by_layer: Mapping[str, Any], tokenizer:
     return Bundle(parts, vlm, clip, param_rules.unflatten(params), tokenizer, template, layout, mesh)
 
 
-def load(path: epath.PathLike, dtype: str = "float32", mesh: Mesh | None = None) -> Bundle:
-    """A model from a run's directory or from the `model/` inside it.
-
-    dtype: of the computation and of the matrices; gains, biases and everything else with one axis stay float32. mesh: where the
-    parameters go, None for one device.
-    """
-    if dtype not in build.DTYPES:
-        raise UserError(f"dtype: {dtype!r} is not one of {', '.join(build.DTYPES)}")
-    path = epath.Path(path).expanduser()
-    directory = next((d for d in (path / "model", path) if (files.read_json(d / CONFIG) or {}).get("format") == FORMAT), None)
-    if directory is None:
-        raise UserError(f"{path}: holds no model: neither it nor model/ in it has a {CONFIG} of the format {FORMAT}")
-    about, where = files.read_json(directory / CONFIG), str(directory / CONFIG)
-    missing = {"components", "template", "layout"} - set(about)
-    if missing:
-        raise UserError(f"{where}: lacks {', '.join(sorted(missing))}")
-    template = configs.build(Template, about["template"], f"{where}: template")
-    layout = configs.build(ImageLayout, about["layout"], f"{where}: layout") if about["layout"] else None
-    tokenizer = Tokenizer.load(directory / TOKENIZER)
-    parts = _modules(about["components"], jnp.dtype(dtype), where)
-    bundle = make(parts, store.load(directory), tokenizer, template, layout, mesh, str(directory))
-    if dtype == "float32":
-        return bundle
-    matrices = {p: leaf.astype(dtype) if leaf.ndim - stacks.is_stacked(p) > 1 else leaf for p, leaf in param_rules.flatten(bundle.params).items()}
-    return dataclasses.replace(bundle, params=param_rules.unflatten(matrices), _programs={})
-
-
 def stack(rows: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
     """Rows → a batch."""
     return {key: np.stack([row[key] for row in rows]) for key in rows[0]}
-
-
-def _modules(components: Mapping[str, Mapping[str, Any]], dtype: Any, where: str) -> dict[str, nn.Module]:
-    """{component: its sizes as plain values} → {component: module}, whole. A contrast head comes with its text tower."""
-    if unknown := set(components) - set(SIZES):
-        raise UserError(f"{where}: components: {', '.join(sorted(unknown))} is not one of {', '.join(SIZES)}")
-    sizes = {name: configs.build(SIZES[name], node, f"{where}: components.{name}") for name, node in components.items()}
-    out: dict[str, nn.Module] = {}
-    if "encoder" in sizes:
-        out["encoder"] = ViT(sizes["encoder"], (sizes["encoder"].layers,), dtype)
-    if "decoder" in sizes:
-        out["decoder"] = Decoder(sizes["decoder"], (sizes["decoder"].layers,), dtype)
-    if "projector" in sizes:
-        if not {"encoder", "decoder"} <= set(sizes):
-            raise UserError(f"{where}: components: a projector needs an encoder and a decoder")
-        out["projector"] = Projector(sizes["projector"], sizes["encoder"].width, sizes["decoder"].width, dtype)
-    if "text_tower" in sizes:
-        if "encoder" not in sizes:
-            raise UserError(f"{where}: components: a text tower needs an encoder")
-        out["text_tower"] = TextTower(sizes["text_tower"], (sizes["text_tower"].layers,), dtype)
-        out["contrast_head"] = ContrastHead(sizes["encoder"].width, sizes["text_tower"].width, sizes["text_tower"].joint, sizes["encoder"].eps)
-    return out
 
 
 def _cut(module: nn.Module) -> nn.Module:
@@ -286,28 +232,13 @@ def _feature_blocks(encoder: ViT) -> ViT:
     return encoder.clone(segments=tuple(stop - start for start, stop in bounds if stop <= encoder.config.feature_blocks))
 
 
-def _abstract(parts: Mapping[str, nn.Module]) -> dict[str, jax.ShapeDtypeStruct]:
-    """{path in memory: abstract leaf}. The modules are traced with each stack in one segment, which takes a fraction of the time."""
-    whole = {name: module.clone(segments=(module.config.layers,)) if hasattr(module, "segments") else module for name, module in parts.items()}
-    out = {}
-    for path, leaf in build.abstract_params(whole).items():
-        if not stacks.is_stacked(path):
-            out[path] = leaf
-            continue
-        module = parts[path.split("/")[0]]
-        for start, stop in stacks.segment_bounds(module.segments):
-            own = path.replace(f"layers/{stacks.segment_name(0, module.config.layers)}/", f"layers/{stacks.segment_name(start, stop)}/")
-            out[own] = jax.ShapeDtypeStruct((stop - start, *leaf.shape[1:]), leaf.dtype)
-    return out
-
-
 def _check(by_layer: Mapping[str, Any], abstract: Mapping[str, jax.ShapeDtypeStruct], where: str) -> None:
-    """The parameters are exactly those of the modules, in structure, shape and dtype."""
+    """The parameters are exactly those of the modules, in structure and shape, and floating."""
     want = stacks.expand(abstract)
     for what, paths in (("lacks", set(want) - set(by_layer)), ("holds, but its config does not know,", set(by_layer) - set(want))):
         if paths:
             raise UserError(f"{where}: {what} {len(paths)} parameters, the first is {min(paths)}")
     for path, leaf in want.items():
         have = by_layer[path]
-        if (have.shape, have.dtype) != (leaf.shape, leaf.dtype):
+        if have.shape != leaf.shape or not jnp.issubdtype(have.dtype, jnp.floating):
             raise UserError(f"{where}: {path} is {have.dtype}{list(have.shape)}, its config asks for {leaf.dtype}{list(leaf.shape)}")

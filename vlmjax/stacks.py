@@ -12,6 +12,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 _SEGMENT = re.compile(r"(.*/)?layers/(\d+)-(\d+)/(.*)")
 _LAYER = re.compile(r"(.*/)?layers/(\d+)/(.*)")
@@ -58,6 +59,36 @@ def expand(flat: Mapping[str, Any]) -> dict[str, Any]:
 def collect(by_layer: Mapping[str, Any], like: Mapping[str, Any]) -> dict[str, Any]:
     """The inverse of `expand`: leaves for exactly the in-memory paths of `like`, stacked from `by_layer` (more may be in it)."""
     return {path: jnp.stack([jnp.asarray(by_layer[p]) for p in layer_paths(path)]) if is_stacked(path) else by_layer[path] for path in like}
+
+
+def place(by_layer: Mapping[str, Any], like: Mapping[str, Any], shardings: Mapping[str, jax.sharding.Sharding] | None = None) -> dict[str, jax.Array]:
+    """`collect`, onto devices and in the dtypes of `like`. Of arrays on the host (views of a file, say) each device is given its own
+    part and no other: neither a stack nor a whole leaf is ever put together on the host. shardings: {path in memory: where}, None: the first device."""
+    out = {}
+    for path, leaf in like.items():
+        layers = [by_layer[p] for p in layer_paths(path)]
+        if isinstance(layers[0], jax.Array):
+            whole = (jnp.stack(layers) if is_stacked(path) else layers[0]).astype(leaf.dtype)
+            out[path] = jax.device_put(whole, shardings[path]) if shardings else whole
+            continue
+
+        def part(index, layers=layers, leaf=leaf, stacked=is_stacked(path)):
+            if not stacked:
+                return np.ascontiguousarray(layers[0][index].astype(leaf.dtype)).reshape(_size(leaf.shape, index))
+            own = layers[index[0]]
+            block = np.empty((len(own), *_size(leaf.shape[1:], index[1:])), leaf.dtype)
+            for i, layer in enumerate(own):
+                block[i] = layer[index[1:]]  # copied and cast at once
+            return block
+
+        where = shardings[path] if shardings else jax.sharding.SingleDeviceSharding(jax.devices()[0])
+        out[path] = jax.make_array_from_callback(leaf.shape, where, part)
+    return out
+
+
+def _size(shape: Sequence[int], index: Sequence[slice]) -> tuple[int, ...]:
+    """The shape of an array of this shape at these slices."""
+    return tuple(len(range(*at.indices(size))) for size, at in zip(shape, index))
 
 
 def cut(labels: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:

@@ -46,7 +46,8 @@ def test_the_record_proves_what_was_frozen(run):
         proof = stages[name]["frozen_sha256"]
         assert proof["before"] == proof["after"] and len(proof["before"]) == 64
         assert all((stages[name]["optimizer_bytes"][c] == 0) == (c in stages[name]["frozen"]) for c in stages[name]["optimizer_bytes"])
-    assert stages["align"]["flops_per_step"] < stages["instruct"]["flops_per_step"]
+    rows = {name: stage["batch"] for name, stage in json.loads((run[0] / "config.json").read_text())["config"]["stages"].items()}
+    assert stages["align"]["flops_per_step"] / rows["align"] < stages["instruct"]["flops_per_step"] / rows["instruct"]
     assert all(stage["supervised_tokens"] > 0 for name, stage in stages.items() if name != "contrast")
 
 

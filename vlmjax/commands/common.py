@@ -2,12 +2,12 @@
 import argparse
 import os
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import jax
 from etils import epath
 
-from vlmjax import sharding
+from vlmjax import pretrained, sharding
 from vlmjax.data import conversation
 from vlmjax.data.batch import BatchShape
 from vlmjax.data.datasets import DATASETS
@@ -97,8 +97,19 @@ class Sources:
 
 
 def tokenizer(spec: str, sources: Sources) -> Tokenizer:
-    """`words`: the words of the run's own training texts; otherwise a path of a tokenizer.json."""
-    return word_level(sources.texts()) if spec == "words" else Tokenizer.load(expand(spec))
+    """`words`: the words of the run's own training texts; otherwise a checkpoint whose tokenizer it is, or a tokenizer.json."""
+    if spec == "words":
+        return word_level(sources.texts())
+    return Tokenizer.load(expand(spec)) if spec.endswith(".json") else pretrained.find(spec).tokenizer()
+
+
+def parameter_sources(checkpoints: dict[str, pretrained.Checkpoint]) -> dict[str, Callable]:
+    """{component: reads its parameters from the checkpoint that its `weights` name}. A text tower brings its contrast head."""
+    def reader(checkpoint, name):
+        return lambda: {path: leaf for path, leaf in checkpoint.arrays().items() if path.startswith(f"{name}/")}
+
+    sources = {name: reader(checkpoint, name) for name, checkpoint in checkpoints.items()}
+    return sources | ({"contrast_head": reader(checkpoints["text_tower"], "contrast_head")} if "text_tower" in checkpoints else {})
 
 
 def template(name: str) -> conversation.Template:

@@ -5,8 +5,8 @@ import time
 import jax
 from etils import epath
 
-from vlmjax import bundle as bundles
-from vlmjax import sharding
+from vlmjax import pretrained, sharding
+from vlmjax.bundle import Bundle
 from vlmjax.commands import common
 from vlmjax.errors import UserError, did_you_mean
 from vlmjax.evaluate import runner
@@ -52,14 +52,14 @@ def main(argv: list[str]) -> None:
             runner.write(output, task, {**runner.rescore(predictions, TASKS[task]), **kept}, predictions)
     else:
         mesh = sharding.make_mesh(common.parse_mesh(args.mesh))
-        model = bundles.load(common.expand(args.model), args.dtype, mesh)
+        model = pretrained.load(common.expand(args.model), args.dtype, mesh)
         config = EvaluateConfig(args.split, tuple(args.control.split(",")), {}, args.rows)
         for task in tasks:
             score(model, task, config, args.data_dir, output, args.limit)
     print(runner.table({task: runner.read_results(output)[task] for task in tasks}))
 
 
-def score(model: bundles.Bundle, task: str, config: EvaluateConfig, data_dir: str, output: epath.Path, limit: int | None = None) -> None:
+def score(model: Bundle, task: str, config: EvaluateConfig, data_dir: str, output: epath.Path, limit: int | None = None) -> None:
     """One task under its controls, written to `output`."""
     began = said = time.monotonic()
 

@@ -8,7 +8,7 @@ from etils import epath
 
 from vlmjax import bundle as bundles
 from vlmjax import config as configs
-from vlmjax import files, report, sharding
+from vlmjax import files, pretrained, report, sharding
 from vlmjax.commands import common
 from vlmjax.commands.evaluate import EvaluateConfig, score
 from vlmjax.commands.report import image_reader
@@ -78,7 +78,8 @@ def train(node: Any, changed: dict[str, list], workdir: str, data_dir: str) -> N
 
     sources = common.Sources({name: config.stages[name] for name in config.run}, data_dir)
     tokenizer, template = common.tokenizer(config.tokenizer, sources), common.template(config.template)
-    modules = build.modules(config.model, tokenizer.vocabulary, config.precision.compute, config.compile)
+    checkpoints = {name: pretrained.find(part.weights) for name, part in vars(config.model).items() if part and part.weights}
+    modules = build.modules(config.model, tokenizer.vocabulary, config.precision.compute, config.compile, {name: c.sizes for name, c in checkpoints.items()})
     encoder = modules["encoder"].config if "encoder" in modules else None
 
     stages, data, layouts = {}, {}, {}
@@ -90,7 +91,7 @@ def train(node: Any, changed: dict[str, list], workdir: str, data_dir: str) -> N
         steps = stage.steps or data[name].steps(stage.epochs)
         stages[name] = build.stage(name, stage, modules, config.precision, mesh, steps)
     used = [name for name in modules if any(name in stage.components for stage in stages.values())]
-    truth = Truth(workdir, modules, stages, config.seed, mesh)
+    truth = Truth(workdir, modules, stages, config.seed, mesh, common.parameter_sources(checkpoints))
     if jax.process_index() == 0:
         files.write_json(workdir / "config.json", mine)
 
@@ -117,7 +118,7 @@ def train(node: Any, changed: dict[str, list], workdir: str, data_dir: str) -> N
             for task in missing:
                 score(model, task, config.evaluate, data_dir, workdir)
             if position + 1 == len(config.run):
-                model.save(workdir / "model")
+                pretrained.save(model, workdir / "model")
     log.setdefault("wall_seconds", 0.0)
     log["wall_seconds"] = round(log["wall_seconds"] + time.monotonic() - began, 1)
     record.write(workdir, log)

@@ -14,6 +14,8 @@ class Template:
 
         <bos>  user[0] question user[1]  assistant[0] answer <eos> assistant[1]  user[0] …
                                                       ------------ supervised
+
+    raw: a text of the user is a whole prompt, and what stands in front of it is the tokenizer's business (see `Tokenizer.encode_raw`).
     """
 
     name: str
@@ -21,6 +23,7 @@ class Template:
     user: tuple[str, str] = ("", "")
     assistant: tuple[str, str] = ("", "")
     eos: bool = True
+    raw: bool = False
 
 
 class Piece(NamedTuple):
@@ -43,6 +46,9 @@ def render(template: Template, tokenizer: Tokenizer, turns: Sequence[Turn], prom
     for turn in turns:
         answer = turn.role == "assistant"
         prefix, suffix = template.assistant if answer else template.user
+        if template.raw and not answer:
+            pieces += _raw(tokenizer, turn.text)
+            continue
         pieces.append(Piece(tuple(tokenizer.encode(prefix))))
         for i, text in enumerate(turn.text.split(IMAGE_MARK)):
             if i:
@@ -56,4 +62,20 @@ def render(template: Template, tokenizer: Tokenizer, turns: Sequence[Turn], prom
     return [piece for piece in pieces if piece.ids or piece.image]
 
 
+def _raw(tokenizer: Tokenizer, prompt: str) -> list[Piece]:
+    """A prompt as its family's processor tokenises it: whole where the vocabulary has an image token, else part by part between the images."""
+    if tokenizer.image is None:
+        first, *rest = prompt.split(IMAGE_MARK)
+        return [Piece(tuple(tokenizer.encode_raw(first))), *(piece for text in rest for piece in (Piece(image=True), Piece(tuple(tokenizer.encode(text)))))]
+    pieces, ids = [], []
+    for id_ in tokenizer.encode_raw(prompt):
+        if id_ == tokenizer.image:
+            pieces += [Piece(tuple(ids)), Piece(image=True)]
+            ids = []
+        else:
+            ids.append(id_)
+    return [*pieces, Piece(tuple(ids))]
+
+
+RAW = Template("raw", bos=False, eos=False, raw=True)
 TEMPLATES = {template.name: template for template in (Template("plain_qa"),)}

@@ -1,5 +1,6 @@
 """Bytes → pixels: decode, then crop, pad or squash to the encoder's square."""
 import io
+import warnings
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -9,13 +10,19 @@ from vlmjax.layout import ImageLayout
 
 
 def decode(data: bytes) -> Image.Image:
-    """An upright RGB image. Transparency is dropped, as in the processors the public encoders were trained with; greys of 16 bits keep
-    their upper 8 (Pillow's own conversion clips them to white)."""
+    """An upright RGB image. An alpha channel is dropped, as in the code the public encoders were trained with, and a colour that a file
+    declares transparent becomes white, both as transformers 5 loads and prepares a file; greys of 16 bits keep their upper 8
+    (Pillow's own conversion clips them to white)."""
     try:
         image = ImageOps.exif_transpose(Image.open(io.BytesIO(data)))
         if image.mode.startswith("I;16"):
             image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-        return image.convert("RGBA" if "transparency" in image.info else "RGB").convert("RGB")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow would rather see RGBA made of a palette with alphas
+            image = image.convert("RGB")
+        if image.info.get("transparency") is not None:
+            image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA")).convert("RGB")
+        return image
     except Exception as error:  # broken files make Pillow's decoders raise nearly anything
         raise UserError(f"not a readable image ({len(data)} bytes): {_one_line(error)}") from None
 

@@ -1,27 +1,29 @@
-"""One interface to a tokenizer.json, and a word-level vocabulary for small closed worlds."""
+"""One interface to the tokenizers of runs and of published checkpoints, and a word-level vocabulary for small closed worlds."""
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import tokenizers
 from etils import epath
-from tokenizers import decoders, models, normalizers, pre_tokenizers
+from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
 
+from vlmjax import files
 from vlmjax.data.example import IMAGE_MARK
 from vlmjax.errors import UserError
 
-SPECIALS = {"pad": "<pad>", "bos": "<s>", "eos": "</s>", "image": IMAGE_MARK}
+SPECIALS = {"pad": "<pad>", "bos": "<s>", "eos": "</s>", "image": IMAGE_MARK}  # of our own vocabularies
+FILE = "tokenizer.json"
 
 
 class Tokenizer:
-    """Token ids of texts. `pad`, `bos`, `eos` and `image` are the ids of the special tokens, `vocabulary` is the number of ids."""
+    """Token ids of texts. `pad`, `bos`, `eos` and `image` are the ids of the special tokens, None where there is none; `stops`: all ids that end an
+    answer, `eos` first; `vocabulary`: one more than the largest id; `control`: texts of special tokens, which a data set must not spell out."""
 
-    def __init__(self, backend: tokenizers.Tokenizer, name: str = "tokenizer"):
-        ids = {role: backend.token_to_id(token) for role, token in SPECIALS.items()}
-        if missing := [SPECIALS[role] for role, id_ in ids.items() if id_ is None]:
-            raise UserError(f"{name}: has no special token {', '.join(missing)}")
-        self.pad, self.bos, self.eos, self.image = ids["pad"], ids["bos"], ids["eos"], ids["image"]
-        self.vocabulary = backend.get_vocab_size()
-        self.control = tuple(SPECIALS[role] for role in ("pad", "bos", "eos"))  # what a text must not spell out
+    def __init__(self, backend: tokenizers.Tokenizer, roles: Mapping[str, int | None], stops: Sequence[int] = ()):
+        self.pad, self.bos, self.eos, self.image = (roles.get(role) for role in SPECIALS)
+        self.stops = tuple(dict.fromkeys(id_ for id_ in (self.eos, *stops) if id_ is not None))
+        self.vocabulary = 1 + max(backend.get_vocab(with_added_tokens=True).values())
+        self.control = tuple(dict.fromkeys(backend.id_to_token(id_) for id_ in (self.pad, self.bos, self.eos) if id_ is not None))
         self._backend = backend
         self._closed = isinstance(backend.model, models.WordLevel)
 
@@ -31,24 +33,36 @@ class Tokenizer:
             self._refuse_unknown(text)
         return self._backend.encode(text, add_special_tokens=False).ids
 
+    def encode_raw(self, text: str) -> list[int]:
+        """Ids of a raw prompt, with what its family's tokenizer puts around one: CLIP's start and end, Llama's start, nothing for Qwen2."""
+        if self._closed:
+            self._refuse_unknown(text)
+        return self._backend.encode(text).ids
+
     def decode(self, ids: Sequence[int]) -> str:
         """The text of `ids`, special tokens dropped."""
         return self._backend.decode([int(i) for i in ids], skip_special_tokens=True)
 
+    def text_of(self, id_: int) -> str:
+        """The token itself, as the vocabulary spells it."""
+        return self._backend.id_to_token(id_)
+
     def save(self, path: str | os.PathLike) -> None:
-        epath.Path(path).write_text(self._backend.to_str(pretty=True))
+        files.write(path, self._backend.to_str(pretty=True))
+
+    def transformers_config(self) -> dict[str, Any]:
+        """tokenizer_config.json beside a saved tokenizer.json, for transformers' AutoTokenizer."""
+        roles = {f"{role}_token": self.text_of(id_) for role in ("bos", "eos", "pad") if (id_ := getattr(self, role)) is not None}
+        return {"tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": False, **roles}
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> "Tokenizer":
-        try:
-            text = epath.Path(path).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise UserError(f"{path}: cannot be read: {error}") from None
-        try:
-            backend = tokenizers.Tokenizer.from_str(text)
-        except Exception as error:  # the library raises bare Exception
-            raise UserError(f"{path}: is not a tokenizer.json: {error}") from None
-        return cls(backend, name=str(path))
+        """A tokenizer.json that has the special tokens of SPECIALS."""
+        backend = _backend(epath.Path(path))
+        roles = {role: backend.token_to_id(token) for role, token in SPECIALS.items()}
+        if missing := [SPECIALS[role] for role, id_ in roles.items() if id_ is None]:
+            raise UserError(f"{path}: has no special token {', '.join(missing)}")
+        return cls(backend, roles)
 
     def _refuse_unknown(self, text: str) -> None:
         """A word-level model without <unk> fails on an unknown word, but does not say which."""
@@ -57,6 +71,55 @@ class Tokenizer:
         for word, _ in self._backend.pre_tokenizer.pre_tokenize_str(self._backend.normalizer.normalize_str(text)):
             if self._backend.token_to_id(word) is None:
                 raise UserError(f"tokenizer: the word {word!r} of {text.strip()!r} is not in its vocabulary of {self.vocabulary}")
+
+
+def from_checkpoint(directory: epath.PathLike, config: Mapping[str, Any] | None = None) -> Tokenizer:
+    """The tokenizer of a published checkpoint's directory. Its roles are named by tokenizer_config.json, else by special_tokens_map.json, else by ids in
+    `config` (its config.json); the image token by `config`; further ends of an answer by generation_config.json."""
+    directory, config = epath.Path(directory), config or {}
+    backend = _backend(directory / FILE)
+    named = {**(files.read_json(directory / "special_tokens_map.json") or {}), **(files.read_json(directory / "tokenizer_config.json") or {})}
+    text = config.get("text_config") or {}
+    roles: dict[str, int | None] = {}
+    for role in ("pad", "bos", "eos"):
+        token = named.get(f"{role}_token")
+        token = token.get("content") if isinstance(token, Mapping) else token
+        if token is not None:
+            roles[role] = backend.token_to_id(token)
+            if roles[role] is None:
+                raise UserError(f"{directory}: {role}_token {token!r} is not in the vocabulary of {FILE}")
+        elif f"{role}_token" not in named:
+            ids = _ids(config.get(f"{role}_token_id", text.get(f"{role}_token_id")))
+            roles[role] = ids[0] if ids else None
+    roles["image"] = _image(backend, config, directory)
+    ends = _ids((files.read_json(directory / "generation_config.json") or {}).get("eos_token_id")) + _ids(config.get("eos_token_id", text.get("eos_token_id")))
+    known = backend.get_vocab_size(with_added_tokens=True)
+    return Tokenizer(backend, roles, [id_ for id_ in ends if id_ < known])
+
+
+def _image(backend: tokenizers.Tokenizer, config: Mapping[str, Any], directory: epath.Path) -> int | None:
+    """The id that marks an image's place, which the config names; it must be a token."""
+    id_ = config.get("image_token_index", config.get("image_token_id"))
+    if id_ is not None and backend.id_to_token(id_) is None:
+        raise UserError(f"{directory}: config.json has the image token {id_}, which {FILE} lacks; is it the tokenizer of the language model alone?")
+    return id_
+
+
+def _ids(value: Any) -> list[int]:
+    return [] if value is None else list(value) if isinstance(value, (list, tuple)) else [value]
+
+
+def _backend(path: epath.Path) -> tokenizers.Tokenizer:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise UserError(f"{path}: there is no such file; a model needs its tokenizer beside it") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot be read: {error}") from None
+    try:
+        return tokenizers.Tokenizer.from_str(text)
+    except Exception as error:  # the library raises bare Exception
+        raise UserError(f"{path}: is not a tokenizer.json: {error}") from None
 
 
 def word_level(texts: Iterable[str]) -> Tokenizer:
@@ -68,4 +131,5 @@ def word_level(texts: Iterable[str]) -> Tokenizer:
     backend.normalizer, backend.pre_tokenizer = normalizer, splitter
     backend.decoder = decoders.WordPiece(cleanup=True)  # joins words with spaces, and none before . , ? !
     backend.add_special_tokens([tokenizers.AddedToken(token, special=True, normalized=False) for token in SPECIALS.values()])
-    return Tokenizer(backend)
+    backend.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", backend.token_to_id("<s>"))])
+    return Tokenizer(backend, {role: backend.token_to_id(token) for role, token in SPECIALS.items()})

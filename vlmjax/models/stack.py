@@ -1,9 +1,10 @@
 """A stack of equal layers: one `nn.scan` per segment, so compile time does not grow with depth (see vlmjax/stacks.py)."""
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 
 from vlmjax.errors import UserError, did_you_mean
 from vlmjax.stacks import segment_bounds, segment_name
@@ -44,7 +45,11 @@ class Stack(nn.Module):
             raise UserError(f"remat: {self.remat!r} is not one of {', '.join(REMAT)}{did_you_mean(self.remat, REMAT)}")
 
         def layer(block, x, cache, positions, mask, start):
-            return block(x, positions, mask, cache, start)
+            x, cache = block(x, positions, mask, cache, start)
+            block.sow("intermediates", "output", x)  # kept only where a caller makes this collection mutable
+            return x, cache
+
+        self.sow("intermediates", "input", x)
 
         caches = {}
         for first, stop in segment_bounds(self.segments):
@@ -55,7 +60,7 @@ class Stack(nn.Module):
             body = layer if policy is None else nn.remat(layer, prevent_cse=unroll == length, policy=policy)
             scan = nn.scan(
                 body,
-                variable_axes={"params": 0},
+                variable_axes={"params": 0, "intermediates": 0},
                 split_rngs={"params": True},
                 in_axes=(0, nn.broadcast, nn.broadcast, nn.broadcast),
                 length=length,
@@ -63,3 +68,12 @@ class Stack(nn.Module):
             )
             x, caches[name] = scan(self.block(name=name), x, cache and cache[name], positions, mask, start)
         return x, (cache and caches)
+
+
+def hidden_states(captured: Mapping[str, Any]) -> jax.Array:
+    """What a stack computed on the way, f[L+1, B, T, D]: its input, then the output of each layer.
+
+    captured: the collection `intermediates` of the stack, from `apply(…, mutable=["intermediates"])`.
+    """
+    segments = sorted((name for name in captured if name != "input"), key=lambda name: int(name.partition("-")[0]))
+    return jnp.concatenate([captured["input"][0][None], *(captured[name]["output"][0] for name in segments)])

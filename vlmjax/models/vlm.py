@@ -68,11 +68,16 @@ class VLM:
             return text
         return merge(text, self.image_tokens(params, batch["pixels"]), batch["image_slots"])
 
-    def hidden(self, params: Params, batch: Batch) -> jax.Array:
-        """f[B, T, D] after the decoder's final norm, every place of the row."""
+    def hidden(self, params: Params, batch: Batch, capture: bool = False) -> Any:
+        """f[B, T, D] after the decoder's final norm, every place of the row; with `capture` also the decoder's intermediates (see
+        stack.hidden_states)."""
         segments, positions = batch["segments"], batch["positions"]
         mask = visible(segments, positions, batch["parents"], segments, positions, batch["prefix"])
-        return self.decoder.apply({"params": params["decoder"]}, self.inputs(params, batch), positions, mask)[0]
+        inputs = {"params": params["decoder"]}, self.inputs(params, batch), positions, mask
+        if capture:
+            (hidden, _), captured = self.decoder.apply(*inputs, mutable=["intermediates"])
+            return hidden, captured["intermediates"]
+        return self.decoder.apply(*inputs)[0]
 
     def logits(self, params: Params, batch: Batch) -> jax.Array:
         """f32[B, S, V] at the batch's `target_positions`."""

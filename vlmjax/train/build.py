@@ -1,7 +1,7 @@
 """A stage's config → module, labels, optimizer, abstract state, shardings and step. Touches no data and no device."""
 import contextlib
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -39,10 +39,12 @@ class Precision:
 
 @dataclasses.dataclass(frozen=True)
 class Component:
-    """A variant of the model room's tables. vocab: 0 takes the table's, −1 the tokenizer's. feature_layer: of an encoder, as in
+    """A variant of the model room's tables, or, without one, the sizes that `weights` has. weights: a checkpoint to start from (a run, a
+    directory, `hf://org/name`), empty: random. vocab: 0 takes the table's, −1 the tokenizer's. feature_layer: of an encoder, as in
     transformers' hidden_states (−1: after the last block); None takes the table's."""
 
-    variant: str
+    variant: str = ""
+    weights: str = ""
     vocab: int = 0
     feature_layer: int | None = None
 
@@ -142,16 +144,27 @@ def context(mesh: Mesh):
         yield
 
 
-def modules(config: ModelConfig, vocabulary: int, compute: str, compiled: CompileConfig = CompileConfig()) -> dict[str, nn.Module]:
-    """{component: module}, each with all its layers in one segment. `vocabulary`: of the tokenizer."""
+def modules(config: ModelConfig, vocabulary: int, compute: str, compiled: CompileConfig = CompileConfig(),
+            checkpoints: Mapping[str, Mapping[str, Any]] = {}) -> dict[str, nn.Module]:
+    """{component: module}, each with all its layers in one segment. `vocabulary`: of the tokenizer. `checkpoints`: {component that has
+    weights: {component: sizes} of what they are of}."""
     def variant(component, table, where):
-        if component.variant not in table:
+        if component.variant and component.variant not in table or not (component.variant or where in checkpoints):
             raise UserError(f"model.{where}.variant: {component.variant!r} is not known{did_you_mean(component.variant, table)}")
-        sizes = table[component.variant]
-        if hasattr(sizes, "vocab"):
-            sizes = dataclasses.replace(sizes, vocab=vocabulary if component.vocab == -1 else component.vocab or sizes.vocab)
-            if sizes.vocab < vocabulary:
-                raise UserError(f"model.{where}: its vocabulary of {sizes.vocab} is smaller than the tokenizer's {vocabulary}")
+        sizes, stored = table.get(component.variant), None
+        if where in checkpoints:
+            if where not in checkpoints[where]:
+                raise UserError(f"model.{where}.weights: {component.weights} holds no {where}, it has {', '.join(checkpoints[where])}")
+            stored = checkpoints[where][where]
+        if sizes and component.vocab:
+            sizes = dataclasses.replace(sizes, vocab=vocabulary if component.vocab == -1 else component.vocab)
+        if stored:
+            differ = [f"{key} {b}, not {a}" for key, a in vars(sizes or stored).items() if key not in ("mean", "std", "feature_layer") and a != (b := vars(stored)[key])]
+            if differ:
+                raise UserError(f"model.{where}: {component.weights} has {', '.join(differ)} (variant '' takes the checkpoint's sizes)")
+            sizes = stored
+        if getattr(sizes, "vocab", vocabulary) < vocabulary:
+            raise UserError(f"model.{where}: its vocabulary of {sizes.vocab} is smaller than the tokenizer's {vocabulary}")
         if component.feature_layer is not None:
             if not hasattr(sizes, "feature_layer") or not -sizes.layers <= component.feature_layer <= -1:
                 raise UserError(f"model.{where}.feature_layer: {component.feature_layer} is not one of -{getattr(sizes, 'layers', 0)} … -1")
@@ -197,10 +210,21 @@ def join(parts: dict[str, nn.Module]) -> Any:
     return VLM(encoder=parts.get("encoder"), projector=parts.get("projector"), decoder=parts["decoder"])
 
 
-def abstract_params(parts: dict[str, nn.Module]) -> dict[str, jax.ShapeDtypeStruct]:
-    """{path in memory: abstract leaf} of all components, float32."""
-    key = jax.eval_shape(lambda: jax.random.key(0))
-    return param_rules.flatten({name: jax.eval_shape(lambda k, m=module: init_params(m, k), key) for name, module in parts.items()})
+def abstract_params(parts: Mapping[str, nn.Module]) -> dict[str, jax.ShapeDtypeStruct]:
+    """{path in memory: abstract leaf} of all components, float32. Each stack is traced in one segment, which takes a fraction of the
+    time, and cut afterwards."""
+    key, out = jax.eval_shape(lambda: jax.random.key(0)), {}
+    for name, module in parts.items():
+        whole = module.clone(segments=(sum(module.segments),)) if hasattr(module, "segments") else module
+        flat = param_rules.flatten({name: jax.eval_shape(lambda k, m=whole: init_params(m, k), key)})
+        for path, leaf in flat.items():
+            if not stacks.is_stacked(path):
+                out[path] = leaf
+                continue
+            for start, stop in stacks.segment_bounds(module.segments):
+                own = path.replace(f"layers/{stacks.segment_name(0, sum(module.segments))}/", f"layers/{stacks.segment_name(start, stop)}/")
+                out[own] = jax.ShapeDtypeStruct((stop - start, *leaf.shape[1:]), leaf.dtype)
+    return out
 
 
 def recut(parts: dict[str, nn.Module], labels: dict[str, Any]) -> dict[str, nn.Module]:

@@ -5,7 +5,7 @@ not go the same way.
 """
 import dataclasses
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -14,6 +14,7 @@ from etils import epath
 from jax.sharding import Mesh
 
 from vlmjax import param_rules, sharding, stacks
+from vlmjax.errors import UserError
 from vlmjax.models import init_params
 from vlmjax.train.build import Stage
 from vlmjax.train.checkpoint import Checkpoints
@@ -21,13 +22,15 @@ from vlmjax.train.checkpoint import Checkpoints
 
 @dataclasses.dataclass(frozen=True)
 class Truth:
-    """`modules`: every component of the model, whole. `stages`: the run's stages in order."""
+    """`modules`: every component of the model, whole. `stages`: the run's stages in order. `sources`: {component: reads the checkpoint it
+    starts from, {path by layer: array}}; the others start at random."""
 
     workdir: epath.PathLike
     modules: Mapping[str, nn.Module]
     stages: Mapping[str, Stage]
     seed: int
     mesh: Mesh
+    sources: Mapping[str, Callable[[], Mapping[str, Any]]] = dataclasses.field(default_factory=dict)
 
     def owners(self, components: Iterable[str], finished: Iterable[str]) -> dict[str, str]:
         """{path by layer: the finished stage that holds its truth, or `init`} for all parameters of these components."""
@@ -51,8 +54,13 @@ class Truth:
         return {path: leaves[path] for path in owners}
 
     def _initial(self, name: str) -> dict[str, jax.Array]:
-        """A component as it begins: a pure function of (seed, name), the same on every mesh."""
+        """A component as it begins: its checkpoint, or a pure function of (seed, name), the same on every mesh."""
         module = self.modules[name]
+        if name in self.sources:
+            like, read = stacks.expand(_abstract(module, name)), self.sources[name]()
+            if wrong := [path for path, leaf in like.items() if path not in read or read[path].shape != leaf.shape]:
+                raise UserError(f"model.{name}.weights: {wrong[0]} is not there in the shape {list(like[wrong[0]].shape)} that the config asks for")
+            return stacks.place(read, like, sharding.parameters(like, self.mesh))
         key = jax.random.fold_in(jax.random.key(self.seed), zlib.crc32(name.encode()))
         places = sharding.parameters(stacks.expand(_abstract(module, name)), self.mesh)
         program = jax.jit(lambda k: stacks.expand(param_rules.flatten({name: init_params(module, k)})), out_shardings=places).lower(key)

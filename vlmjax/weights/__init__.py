@@ -1,0 +1,20 @@
+"""Other people's checkpoints, in and out. A family is its name tables plus what is really new about it."""
+from collections.abc import Mapping
+from typing import Any
+
+from vlmjax.errors import UserError, did_you_mean
+from vlmjax.weights import clip, llama, llava
+from vlmjax.weights.family import Config, Family
+
+# `model_type` of a config.json → family
+FAMILIES: dict[str, Family] = {"clip": clip.FAMILY, "llama": llama.FAMILY, "qwen2": llama.FAMILY, "llava": llava.FAMILY,
+                                "llava_llama": llava.FAMILY}
+
+
+def recognise(config: Mapping[str, Any], where: str) -> tuple[Family, dict[str, Any]]:
+    """→ (family, {component: its sizes}) of the checkpoint that has this config.json."""
+    kind = config.get("model_type")
+    if kind not in FAMILIES:
+        architecture = (config.get("architectures") or ["no architecture"])[0]
+        raise UserError(f"{where}: model_type {kind!r} ({architecture}) is not known; known: {', '.join(sorted(FAMILIES))}{did_you_mean(str(kind), FAMILIES)}")
+    return FAMILIES[kind], FAMILIES[kind].sizes(Config(config, where, FAMILIES[kind].defaults))

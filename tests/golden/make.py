@@ -1,0 +1,231 @@
+"""Makes the golden files: tiny random checkpoints as transformers 5 writes them, and what transformers computes with them.
+
+`PYTHONPATH=. python tests/golden/make.py [FAMILY ...]` in an environment with torch and transformers 5 writes FAMILY/model/ and FAMILY/reference.npz
+next to this file; the tests read them without either.
+"""
+import json
+import pathlib
+import shutil
+import sys
+
+import numpy as np
+import tokenizers
+import torch
+import transformers
+from tokenizers import decoders, models, normalizers, pre_tokenizers, processors, trainers
+
+from vlmjax.parity import cases, reference
+
+HERE = pathlib.Path(__file__).parent
+MARGIN = 1e-3  # between the two largest logits at each greedy step: far above float32's noise, so that every machine picks the same
+SIZE, PATCH = 28, 7
+VISION = dict(image_size=SIZE, patch_size=PATCH, hidden_size=32, num_hidden_layers=3, num_attention_heads=4, intermediate_size=48, hidden_act="quick_gelu")
+TEXT = dict(hidden_size=24, num_hidden_layers=2, num_attention_heads=3, intermediate_size=40, max_position_embeddings=32, hidden_act="quick_gelu")
+LANGUAGE = dict(hidden_size=32, num_hidden_layers=3, num_attention_heads=4, num_key_value_heads=2, intermediate_size=48, max_position_embeddings=256)
+SENTENCES = (
+    "A photo of three red squares and two blue circles on a white table.",
+    "How many circles are in the picture? There are 12 circles and 3 squares.",
+    "The cat sat on the mat, and the dog slept under the old chair by the door.",
+    "It's a cold day; they'll see what we've done and what isn't ready.",
+    "USER: Which is larger, the first or the second? ASSISTANT: The second one is larger.",
+    "What's this? This is a small boat with a green sail on the lake.",
+    "The answer is yes. The answer is no. The colour is yellow, orange or black.",
+    "A leading space, a new line and a long question about many small things.",
+)
+
+
+# --- tokenizers -----------------------------------------------------------------------------------------------------------------
+
+
+def trained(backend: tokenizers.Tokenizer, size: int, **options) -> tuple[dict[str, int], list[tuple[str, str]]]:
+    """→ (vocabulary, merges) of `size` entries or as many as the sentences yield; alphabet first, then merges by rank."""
+    backend.train_from_iterator(SENTENCES, trainers.BpeTrainer(vocab_size=size, show_progress=False, min_frequency=2, **options))
+    model = json.loads(backend.to_str())["model"]
+    return model["vocab"], [tuple(merge) for merge in model["merges"]]
+
+
+def clip_tokenizer() -> transformers.CLIPTokenizer:
+    """Lower-casing BPE over bytes with `</w>`: all bytes, all bytes at a word's end, merges, and the two special tokens last, as in OpenAI's."""
+    like = transformers.CLIPTokenizer().backend_tokenizer  # its normaliser and its splitting
+    backend = tokenizers.Tokenizer(models.BPE(continuing_subword_prefix="", end_of_word_suffix="</w>"))
+    backend.normalizer, backend.pre_tokenizer = like.normalizer, like.pre_tokenizer
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    last = [byte + "</w>" for byte in alphabet]
+    # Named as special tokens they have fixed ids while training, which breaks ties between merges the same way each time.
+    _, merges = trained(backend, 580, initial_alphabet=alphabet, end_of_word_suffix="</w>", special_tokens=last)
+    tokens = [*alphabet, *last, *(left + right for left, right in merges), "<|startoftext|>", "<|endoftext|>"]
+    return transformers.CLIPTokenizer(vocab={token: i for i, token in enumerate(tokens)}, merges=merges, model_max_length=TEXT["max_position_embeddings"])
+
+
+def llama_vocabulary() -> tuple[dict[str, int], list[tuple[str, str]]]:
+    """SentencePiece's order: special tokens, the 256 bytes, merges, characters."""
+    backend = tokenizers.Tokenizer(models.BPE())
+    backend.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    # A piece may not cross a space, as in the published vocabularies; while encoding nothing is split.
+    backend.pre_tokenizer = pre_tokenizers.Metaspace("▁", prepend_scheme="never")
+    found, merges = trained(backend, 200)
+    joined = [left + right for left, right in merges]
+    tokens = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256)), *joined, *(token for token in found if len(token) == 1)]
+    return {token: i for i, token in enumerate(tokens)}, merges
+
+
+def llama_tokenizer() -> transformers.LlamaTokenizer:
+    vocabulary, merges = llama_vocabulary()
+    return transformers.LlamaTokenizer(vocab=vocabulary, merges=merges, add_bos_token=True, model_max_length=LANGUAGE["max_position_embeddings"])
+
+
+def llava_tokenizer() -> transformers.PreTrainedTokenizerFast:
+    """The same pieces with the normaliser of the published file (Vicuna's): transformers uses it as it stands for llava, and replaces it by a
+    Metaspace splitter for llama. `<image>` and `<pad>` are added behind the vocabulary."""
+    vocabulary, merges = llama_vocabulary()
+    backend = tokenizers.Tokenizer(models.BPE(vocab=vocabulary, merges=merges, unk_token="<unk>", fuse_unk=True, byte_fallback=True))
+    backend.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    backend.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)])
+    special = lambda token: tokenizers.AddedToken(token, special=True, normalized=False)
+    backend.add_special_tokens([special(token) for token in ("<unk>", "<s>", "</s>", "<image>", "<pad>")])
+    backend.post_processor = processors.TemplateProcessing(single="<s> $A", pair="<s> $A <s> $B", special_tokens=[("<s>", 1)])
+    return transformers.PreTrainedTokenizerFast(
+        tokenizer_object=backend, unk_token="<unk>", bos_token="<s>", eos_token="</s>", pad_token="<pad>", padding_side="left",
+        extra_special_tokens={"image_token": "<image>"}, clean_up_tokenization_spaces=False, model_max_length=LANGUAGE["max_position_embeddings"])  # fmt: skip
+
+
+def qwen2_tokenizer() -> transformers.Qwen2Tokenizer:
+    """Byte-level BPE: the 256 bytes, merges, three special tokens."""
+    like = transformers.Qwen2Tokenizer().backend_tokenizer
+    backend = tokenizers.Tokenizer(models.BPE())
+    backend.normalizer, backend.pre_tokenizer = like.normalizer, like.pre_tokenizer
+    vocabulary, merges = trained(backend, 400, initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()))
+    tokenizer = transformers.Qwen2Tokenizer(vocab=vocabulary | {"<|endoftext|>": len(vocabulary)}, merges=merges, model_max_length=LANGUAGE["max_position_embeddings"],
+                                            extra_special_tokens=["<|im_start|>", "<|im_end|>"])
+    tokenizer.eos_token = "<|im_end|>"
+    return tokenizer
+
+
+# --- models ---------------------------------------------------------------------------------------------------------------------
+
+def randomised(model: torch.nn.Module, seed: int) -> torch.nn.Module:
+    """Sets every parameter: nothing stays at 0 or 1, where a forgotten bias or scale would not show."""
+    rng = np.random.default_rng(seed)
+    with torch.no_grad():
+        for name, parameter in sorted(model.named_parameters()):
+            shape = tuple(parameter.shape)
+            if name.endswith("logit_scale"):
+                value = np.array(1.9)
+            elif name.endswith(".bias"):
+                value = rng.uniform(-0.3, 0.3, shape)
+            elif "embed" in name and "patch" not in name:  # tokens, positions, class token
+                value = rng.normal(0, 0.7, shape)
+            elif len(shape) == 1:
+                value = 1 + rng.uniform(-0.3, 0.3, shape)
+            else:  # wide enough that attention has favourites and logits have a clear winner
+                value = rng.normal(0, 1.6 / np.prod(shape[1:]) ** 0.5, shape)
+            parameter.copy_(torch.from_numpy(np.asarray(value, np.float32)))
+    return model.eval()
+
+
+def save_clip(directory: pathlib.Path, seed: int) -> None:
+    tokenizer = clip_tokenizer()
+    text = transformers.CLIPTextConfig(vocab_size=len(tokenizer), bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id,
+                                       pad_token_id=tokenizer.pad_token_id, projection_dim=16, **TEXT)
+    config = transformers.CLIPConfig(text_config=text, vision_config=transformers.CLIPVisionConfig(projection_dim=16, **VISION), projection_dim=16)
+    randomised(transformers.CLIPModel(config), seed).save_pretrained(directory)
+    images = transformers.CLIPImageProcessorPil(size={"shortest_edge": SIZE}, crop_size={"height": SIZE, "width": SIZE})
+    transformers.CLIPProcessor(images, tokenizer).save_pretrained(directory)
+
+
+def save_llama(directory: pathlib.Path, seed: int) -> None:
+    tokenizer = llama_tokenizer()
+    config = transformers.LlamaConfig(vocab_size=len(tokenizer), head_dim=8, rms_norm_eps=1e-5, bos_token_id=tokenizer.bos_token_id,
+                                      eos_token_id=tokenizer.eos_token_id, **LANGUAGE)
+    randomised(transformers.LlamaForCausalLM(config), seed).save_pretrained(directory)
+    tokenizer.save_pretrained(directory)
+
+
+def save_qwen2(directory: pathlib.Path, seed: int) -> None:
+    tokenizer = qwen2_tokenizer()
+    # Published ones: a padded table, and a base without BOS whose generation stops at either end.
+    config = transformers.Qwen2Config(vocab_size=-(-len(tokenizer) // 8) * 8 + 8, tie_word_embeddings=True, rms_norm_eps=1e-6, bos_token_id=tokenizer.pad_token_id,
+                                      eos_token_id=tokenizer.eos_token_id, rope_parameters={"rope_type": "default", "rope_theta": 1e6}, **LANGUAGE)
+    model = randomised(transformers.Qwen2ForCausalLM(config), seed)
+    model.generation_config.eos_token_id = [tokenizer.eos_token_id, tokenizer.pad_token_id]
+    model.save_pretrained(directory)
+    tokenizer.save_pretrained(directory)
+
+
+def save_llava(directory: pathlib.Path, seed: int) -> None:
+    tokenizer = llava_tokenizer()
+    padded = -(-len(tokenizer) // 8) * 8 + 8  # llava-1.5-7b-hf has 32064 rows for 32002 tokens
+    text = transformers.LlamaConfig(vocab_size=padded, head_dim=8, rms_norm_eps=1e-5, bos_token_id=1, eos_token_id=2, pad_token_id=tokenizer.pad_token_id, **LANGUAGE)
+    config = transformers.LlavaConfig(vision_config=transformers.CLIPVisionConfig(projection_dim=16, **VISION), text_config=text, vision_feature_layer=-2,
+                                      image_token_index=tokenizer.convert_tokens_to_ids("<image>"), image_seq_length=(SIZE // PATCH) ** 2)
+    randomised(transformers.LlavaForConditionalGeneration(config), seed).save_pretrained(directory)
+    images = transformers.LlavaImageProcessorPil(size={"shortest_edge": SIZE}, crop_size={"height": SIZE, "width": SIZE})
+    processor = transformers.LlavaProcessor(images, tokenizer, patch_size=PATCH, vision_feature_select_strategy="default", num_additional_image_tokens=1)
+    processor.save_pretrained(directory)
+
+
+SAVERS = {"clip": save_clip, "llama": save_llama, "qwen2": save_qwen2, "llava": save_llava}
+
+
+# --- choosing a seed ------------------------------------------------------------------------------------------------------------
+
+
+def complaint(directory: pathlib.Path, family: str, out: dict[str, np.ndarray]) -> str:
+    """Why these numbers would make a weak or a fragile test; empty if they would not."""
+    if family == "clip":
+        top = np.sort(out["logits"], axis=-1)
+        return "" if np.ptp(out["logits"]) > 1 and (top[:, -1] - top[:, -2]).min() > 1e-2 else "the logits are alike"
+    tokenizer = transformers.AutoTokenizer.from_pretrained(directory)
+    answers = [out[key] for key in sorted(out) if key.startswith("greedy/")]
+    ordinary = lambda ids: all(id_ < len(tokenizer) and id_ not in tokenizer.all_special_ids for id_ in ids)
+    if not all(ordinary(ids[:-1]) and (ordinary(ids[-1:]) or len(ids) < reference.NEW_TOKENS) for ids in answers):
+        return "a special or padding token in an answer"
+    if min(len(set(ids.tolist())) for ids in answers) < 4:
+        return "an answer that repeats itself"
+    if all(len(ids) == reference.NEW_TOKENS for ids in answers):
+        return "no answer that ends"
+    if margin(directory, family, answers) < MARGIN:
+        return "a greedy step that is nearly a tie"
+    return ""
+
+
+def margin(directory: pathlib.Path, family: str, answers: list[np.ndarray]) -> float:
+    """The smallest difference of the two largest logits over all greedy steps."""
+    kind = transformers.LlavaForConditionalGeneration if family == "llava" else transformers.AutoModelForCausalLM
+    model = kind.from_pretrained(directory, attn_implementation="eager").eval()
+    smallest = np.inf
+    for inputs, ids in zip(reference.prompts(str(directory), family, cases), answers):
+        more = torch.from_numpy(ids[None].astype(np.int64))
+        inputs = inputs | {"input_ids": torch.cat([inputs["input_ids"], more], 1)}
+        inputs["attention_mask"] = torch.ones_like(inputs["input_ids"])
+        with torch.no_grad():
+            logits = model(**inputs).logits[0, -len(ids) - 1 : -1]
+        two, places = logits.topk(2)
+        assert places[:, 0].tolist() == ids.tolist(), "generate() did not take the largest logit"
+        smallest = min(smallest, float((two[:, 0] - two[:, 1]).min()))
+    return smallest
+
+
+def make(family: str) -> None:
+    directory = HERE / family / "model"
+    for seed in range(1000):
+        shutil.rmtree(directory.parent, ignore_errors=True)
+        directory.mkdir(parents=True)
+        SAVERS[family](directory, seed)
+        out = reference.run(directory, family, cases)
+        if not (problem := complaint(directory, family, out)):
+            break
+        print(f"{family}: seed {seed}: {problem}")
+    else:
+        sys.exit(f"{family}: no seed is good enough")
+    # The files too: an image encoded elsewhere may have other bytes. Language models see none.
+    files = {f"image/{name}": np.frombuffer(data, np.uint8) for name, data in cases.images().items() if f"pixels/{name}" in out}
+    np.savez_compressed(directory.parent / "reference.npz", **out, **files)
+    size = sum(path.stat().st_size for path in directory.parent.rglob("*") if path.is_file())
+    print(f"{family}: seed {seed}, {len(out)} arrays, {size / 1e6:.2f} MB")
+
+
+if __name__ == "__main__":
+    transformers.logging.set_verbosity_error()
+    for name in sys.argv[1:] or SAVERS:
+        make(name)

@@ -1,0 +1,21 @@
+"""`vlmjax parity`: the same checkpoint computed by vlmjax and by transformers, stage by stage, on this machine."""
+from vlmjax import pretrained
+from vlmjax.commands import common
+from vlmjax.errors import UserError
+from vlmjax.parity import cases, ours, reference, table
+from vlmjax.weights import hub
+
+
+def main(argv: list[str]) -> None:
+    flags = common.Flags("parity", "Compares a published checkpoint, stage by stage, with transformers' own implementation (extra [torch]).")
+    flags.add_argument("--model", required=True, help="the checkpoint's directory, or hf://org/name")
+    args = flags.read(argv)
+    common.set_up_jax()
+    directory = hub.locate(args.model)
+    model = pretrained.load(directory)
+    if not model.family:
+        raise UserError(f"--model: {args.model} is vlmjax's own format, which nothing else reads; write it with `vlmjax convert` and compare that")
+    rows = table.compare(ours.run(model, cases), reference.run(str(directory), model.family, cases))
+    print(table.text(rows))
+    if wrong := [row.stage for row in rows if not row.ok]:
+        raise UserError(f"parity: {args.model} differs from transformers in {', '.join(wrong)}")

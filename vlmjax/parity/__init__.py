@@ -1,0 +1,1 @@
+"""Parity: what vlmjax computes from bytes to text, compared stage by stage with transformers."""

@@ -1,0 +1,136 @@
+"""Models on disk: what `vlmjax.load` reads, and how a bundle is written.
+
+Our own format is a directory with `config.json` (sizes, template, layout), `tokenizer.json` and the parameters by layer
+(weights/store.py). `config.json` is written last, so a directory that has one is complete. Other people's formats are
+families of name tables (weights/).
+"""
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from etils import epath
+from jax.sharding import Mesh
+
+import vlmjax
+from vlmjax import bundle as bundles
+from vlmjax import config as configs
+from vlmjax import files, param_rules, stacks, weights
+from vlmjax.bundle import Bundle
+from vlmjax.data import tokenizer as tokenizers
+from vlmjax.data.conversation import RAW, Template
+from vlmjax.errors import UserError
+from vlmjax.layout import ImageLayout
+from vlmjax.models.clip import ContrastHead, TextConfig, TextTower
+from vlmjax.models.decoder import Decoder, DecoderConfig
+from vlmjax.models.projector import Projector, ProjectorConfig
+from vlmjax.models.vit import ViT, ViTConfig
+from vlmjax.train import build
+from vlmjax.weights import hub, image_processor, statistics, store
+from vlmjax.weights.family import CARRIED
+
+CONFIG, TOKENIZER = "config.json", "tokenizer.json"
+FORMAT = "vlmjax-model"
+SIZES = {"encoder": ViTConfig, "projector": ProjectorConfig, "decoder": DecoderConfig, "text_tower": TextConfig}
+
+
+@dataclasses.dataclass(frozen=True)
+class Checkpoint:
+    """What stands in a model's directory; its parameters are read when they are asked for. sizes: {component: its config dataclass}. family:
+    None for our own format."""
+
+    directory: epath.Path
+    config: Mapping[str, Any]
+    family: weights.Family | None
+    sizes: Mapping[str, Any]
+    template: Template
+    layout: ImageLayout | None
+
+    def tokenizer(self) -> tokenizers.Tokenizer:
+        return tokenizers.from_checkpoint(self.directory, self.config) if self.family else tokenizers.Tokenizer.load(self.directory / TOKENIZER)
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """{path by layer: view of the file}: all parameters of all components, and those that are only carried."""
+        arrays = store.load(self.directory)
+        if self.family:
+            whole = modules(self.sizes, jnp.float32, str(self.directory / CONFIG))
+            return self.family.read(arrays, stacks.expand(build.abstract_params(whole)), str(self.directory))
+        for name, array in arrays.items():
+            if array.dtype != np.float32:
+                raise UserError(f"{self.directory}: {name} is {array.dtype}{list(array.shape)}, and this format holds float32")
+        return arrays
+
+
+def find(path: epath.PathLike) -> Checkpoint:
+    """The model in a run's directory, in the `model/` inside it, in a published checkpoint's directory (config.json and safetensors) or
+    at `hf://org/name`."""
+    path = hub.locate(path)
+    found = [(d, node) for d in (path / "model", path) if (node := files.read_json(d / CONFIG)) and (node.get("format") == FORMAT or "model_type" in node)]
+    if not found:
+        raise UserError(f"{path}: holds no model: neither it nor model/ in it has a {CONFIG} with a format {FORMAT} or a model_type")
+    directory, node = found[0]
+    where = str(directory / CONFIG)
+    if node.get("format") != FORMAT:
+        family, sizes = weights.recognise(node, where)
+        layout = image_processor.layout(directory, sizes["encoder"]) if "encoder" in sizes else None
+        if layout:
+            sizes["encoder"] = dataclasses.replace(sizes["encoder"], mean=layout.mean, std=layout.std)
+        return Checkpoint(directory, node, family, sizes, RAW, layout)
+    if missing := {"components", "template", "layout"} - set(node):
+        raise UserError(f"{where}: lacks {', '.join(sorted(missing))}")
+    if unknown := set(node["components"]) - set(SIZES):
+        raise UserError(f"{where}: components: {', '.join(sorted(unknown))} is not one of {', '.join(SIZES)}")
+    template = configs.build(Template, node["template"], f"{where}: template")
+    layout = configs.build(ImageLayout, node["layout"], f"{where}: layout") if node["layout"] else None
+    return Checkpoint(directory, node, None, {name: configs.build(SIZES[name], part, f"{where}: components.{name}") for name, part in node["components"].items()}, template, layout)
+
+
+def load(path: epath.PathLike, dtype: str = "float32", mesh: Mesh | None = None) -> Bundle:
+    """A model from anywhere that `find` finds one.
+
+    dtype: of the computation and of the matrices; gains, biases and everything else with one axis stay float32. mesh: where the
+    parameters go, None for one device.
+    """
+    if dtype not in build.DTYPES:
+        raise UserError(f"dtype: {dtype!r} is not one of {', '.join(build.DTYPES)}")
+    checkpoint = find(path)
+    parts = modules(checkpoint.sizes, jnp.dtype(dtype), str(checkpoint.directory / CONFIG))
+    arrays, tokenizer = checkpoint.arrays(), checkpoint.tokenizer()
+    carried = {path: arrays.pop(path) for path in list(arrays) if path.startswith(CARRIED)}
+    bundle = bundles.make(parts, arrays, tokenizer, checkpoint.template, checkpoint.layout, mesh, str(checkpoint.directory), jnp.dtype(dtype))
+    found = statistics.check(param_rules.flatten(bundle.params), str(checkpoint.directory))
+    return dataclasses.replace(bundle, family=checkpoint.family.name if checkpoint.family else "", carried=carried, statistics=found)
+
+
+def save(bundle: Bundle, directory: epath.PathLike) -> None:
+    """Writes a bundle in our own format; the first process of a pod writes."""
+    directory, arrays = epath.Path(directory), bundle.by_layer()
+    if jax.process_index() == 0:
+        sizes = {name: dataclasses.asdict(bundle.parts[name].config) for name in SIZES if name in bundle.parts}
+        about = {"format": FORMAT, "vlmjax": vlmjax.__version__, "components": sizes, "template": dataclasses.asdict(bundle.template),
+                 "layout": dataclasses.asdict(bundle.layout) if bundle.layout else None}
+        store.save(directory, arrays, {"format": FORMAT})
+        bundle.tokenizer.save(directory / TOKENIZER)
+        files.write_json(directory / CONFIG, about)
+
+
+def modules(sizes: Mapping[str, Any], dtype: Any, where: str) -> dict[str, nn.Module]:
+    """{component: its sizes} → {component: module}, whole. A contrast head comes with its text tower."""
+    out: dict[str, nn.Module] = {}
+    if "encoder" in sizes:
+        out["encoder"] = ViT(sizes["encoder"], (sizes["encoder"].layers,), dtype)
+    if "decoder" in sizes:
+        out["decoder"] = Decoder(sizes["decoder"], (sizes["decoder"].layers,), dtype)
+    if "projector" in sizes:
+        if not {"encoder", "decoder"} <= set(sizes):
+            raise UserError(f"{where}: components: a projector needs an encoder and a decoder")
+        out["projector"] = Projector(sizes["projector"], sizes["encoder"].width, sizes["decoder"].width, dtype)
+    if "text_tower" in sizes:
+        if "encoder" not in sizes:
+            raise UserError(f"{where}: components: a text tower needs an encoder")
+        out["text_tower"] = TextTower(sizes["text_tower"], (sizes["text_tower"].layers,), dtype)
+        out["contrast_head"] = ContrastHead(sizes["encoder"].width, sizes["text_tower"].width, sizes["text_tower"].joint, sizes["encoder"].eps)
+    return out

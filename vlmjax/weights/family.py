@@ -1,0 +1,91 @@
+"""What a family of published checkpoints is: sizes from its config.json, and name tables for each layout its files have had."""
+import dataclasses
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+from vlmjax.errors import UserError, did_you_mean
+from vlmjax.weights import table
+from vlmjax.weights.table import Entry
+
+# transformers' names (transformers/activations.py) → models/parts.py
+ACTIVATIONS = {"quick_gelu": "quick_gelu", "gelu": "gelu", "gelu_pytorch_tanh": "gelu_tanh", "gelu_new": "gelu_tanh"}
+OUR_ACTIVATIONS = {ours: theirs for theirs, ours in reversed(ACTIVATIONS.items())}
+CARRIED = "carried/"
+
+
+class Config:
+    """A config.json: keys with the defaults its own library has (it drops keys that equal them), and errors that name file and key."""
+
+    def __init__(self, node: Mapping[str, Any], where: str, defaults: Mapping[str, Any] = {}):
+        self.node, self.where, self.defaults = node, where, defaults
+
+    def __call__(self, key: str) -> Any:
+        value = self.node.get(key)
+        if value is None:
+            value = self.defaults.get(key)
+        if value is None:
+            raise UserError(f"{self.where}: has no {key!r}{did_you_mean(key, self.node)}")
+        return value
+
+    def part(self, key: str, defaults: Mapping[str, Any] = {}) -> "Config":
+        """A group inside it."""
+        value = self.node.get(key) or {}
+        if not isinstance(value, Mapping):
+            raise UserError(f"{self.where}: {key} is {value!r}, not a group of keys")
+        return Config(value, f"{self.where}: {key}", defaults)
+
+    def refuse(self, key: str, *fine: Any) -> None:
+        """A key whose value changes the computation in a way we do not compute."""
+        value = self.node.get(key)
+        if value is not None and value not in fine:
+            raise UserError(f"{self.where}: {key} is {value!r}, and vlmjax computes only {' or '.join(map(repr, fine))}")
+
+    def activation(self, key: str) -> str:
+        name = self(key)
+        if name not in ACTIVATIONS:
+            raise UserError(f"{self.where}: {key} {name!r} is not one of {', '.join(ACTIVATIONS)}")
+        return ACTIVATIONS[name]
+
+
+@dataclasses.dataclass(frozen=True)
+class Family:
+    """components: what its models are made of. sizes: config.json → {component: its config dataclass}. config: the inverse, for writing. layouts: {name: table}, of which the first is
+    written. defaults: of the keys at the top of config.json. ignored: patterns of tensors that hold no parameter. aliases: tensors that
+    repeat another one, and must equal it. A leaf that a table calls `carried/…` is in the files but computed with by no component:
+    it is kept, if it is there, for writing only."""
+
+    name: str
+    components: tuple[str, ...]
+    sizes: Callable[[Config], dict[str, Any]]
+    config: Callable[[Mapping[str, Any]], dict[str, Any]]
+    layouts: Mapping[str, tuple[Entry, ...]]
+    defaults: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    ignored: tuple[str, ...] = ()
+    aliases: tuple[tuple[str, str], ...] = ()
+
+    def read(self, tensors: Mapping[str, np.ndarray], abstract: Mapping[str, Any], where: str) -> dict[str, np.ndarray]:
+        """{name: tensor} of a checkpoint → {path by layer: view}, in whichever layout fits the file best."""
+        def misfit(entries):
+            names = {e.foreign for e in table.expand(entries, abstract)}
+            return len(names - set(tensors)) - len(names & set(tensors))
+
+        layout = min(self.layouts.values(), key=misfit)
+        carried = {path: tensors[entry.foreign] for entry in layout for path in entry.paths if path.startswith(CARRIED) and entry.foreign in tensors}
+        abstract = {**abstract, **carried}
+        names = {entry.foreign for entry in table.expand(layout, abstract)}
+        for copy, original in self.aliases:
+            if copy in tensors and copy not in names and original in tensors:
+                if not np.array_equal(tensors[copy], tensors[original]):
+                    raise UserError(f"{where}: its config ties {copy} to {original}, but the file holds two different tensors")
+                tensors = {name: tensor for name, tensor in tensors.items() if name != copy}
+        return table.read(tensors, layout, abstract, where, self.ignored)
+
+    def write(self, by_layer: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """{path by layer: parameter} → {name: tensor} in the layout of the present day."""
+        return table.write(by_layer, next(iter(self.layouts.values())))
+
+    def name_of(self, paths: Iterable[str]) -> dict[str, str]:
+        """{path by layer: the name of its tensor} in the layout of the present day."""
+        return {path: entry.foreign for entry in table.expand(next(iter(self.layouts.values())), paths) for path in entry.paths}

@@ -1,0 +1,63 @@
+"""Llama and the models that share its names: Vicuna, SmolLM2, Qwen2 and Qwen2.5 (transformers' llama and qwen2)."""
+from collections.abc import Mapping
+from typing import Any
+
+from vlmjax.models.decoder import DecoderConfig
+from vlmjax.weights.family import Config, Family
+from vlmjax.weights.table import FLAT, LINEAR, LINEAR_2, Entry, prefixed
+
+# transformers/models/{llama,qwen2}/configuration_*.py
+LLAMA_DEFAULTS = {"vocab_size": 32000, "hidden_size": 4096, "intermediate_size": 11008, "num_hidden_layers": 32, "num_attention_heads": 32,
+                  "rms_norm_eps": 1e-6, "rope_theta": 1e4, "hidden_act": "silu"}
+QWEN2_DEFAULTS = LLAMA_DEFAULTS | {"vocab_size": 151936, "intermediate_size": 22016, "num_key_value_heads": 32}
+
+_BLOCK = (
+    *(entry for n in "qkv" for entry in (Entry(f"self_attn.{n}_proj.weight", f"attention/{n}/kernel", LINEAR), Entry(f"self_attn.{n}_proj.bias", f"attention/{n}/bias", FLAT))),
+    Entry("self_attn.o_proj.weight", "attention/o/kernel", LINEAR_2), Entry("input_layernorm.weight", "norm1/scale"), Entry("post_attention_layernorm.weight", "norm2/scale"),
+    *(Entry(f"mlp.{n}_proj.weight", f"mlp/{n}/kernel", LINEAR) for n in ("gate", "up", "down")),
+)  # fmt: skip
+# The model without its head, and the head: LLaVA's files put them under different prefixes.
+BODY = (
+    Entry("embed_tokens.weight", "decoder/embed"), Entry("norm.weight", "decoder/norm/scale"), *prefixed(_BLOCK, "layers.{i}.", "decoder/layers/{i}/"),
+)  # fmt: skip
+HEAD = Entry("lm_head.weight", "decoder/head", LINEAR)
+IGNORED = (r".*\.rotary_emb\.inv_freq",)  # a buffer of files before 2023
+
+
+def sizes(c: Config, qwen2: bool = False) -> DecoderConfig:
+    """The language model that a config (or its `text_config`) describes."""
+    c.refuse("hidden_act", "silu")
+    c.refuse("attention_bias", False)
+    c.refuse("mlp_bias", False)
+    c.refuse("use_sliding_window", False)
+    rope = c.node.get("rope_parameters") or c.node.get("rope_scaling") or {}
+    Config(rope, f"{c.where}: rope", {}).refuse("rope_type" if "rope_type" in rope else "type", "default")
+    heads = c("num_attention_heads")
+    return DecoderConfig(
+        vocab=c("vocab_size"), width=c("hidden_size"), layers=c("num_hidden_layers"), heads=heads, kv_heads=c.node.get("num_key_value_heads") or c.defaults.get("num_key_value_heads", heads),
+        head_dim=c.node.get("head_dim") or c("hidden_size") // heads, mlp=c("intermediate_size"), eps=c("rms_norm_eps"), theta=float(rope.get("rope_theta") or c("rope_theta")),
+        qkv_bias=qwen2, tied=bool(c.node.get("tie_word_embeddings", False)))  # fmt: skip
+
+
+def config(d: DecoderConfig) -> dict[str, Any]:
+    """What transformers writes for these sizes."""
+    kind, name = ("qwen2", "Qwen2ForCausalLM") if d.qkv_bias else ("llama", "LlamaForCausalLM")
+    return {"architectures": [name], "model_type": kind, "vocab_size": d.vocab, "hidden_size": d.width, "num_hidden_layers": d.layers, "num_attention_heads": d.heads,
+            "num_key_value_heads": d.kv_heads, "head_dim": d.head_dim, "intermediate_size": d.mlp, "rms_norm_eps": d.eps, "hidden_act": "silu", "tie_word_embeddings": d.tied,
+            "rope_parameters": {"rope_type": "default", "rope_theta": d.theta}}
+
+
+def text_sizes(c: Config) -> DecoderConfig:
+    """The language model of a larger config, of whichever kind."""
+    kinds = {"llama": (LLAMA_DEFAULTS, False), "qwen2": (QWEN2_DEFAULTS, True)}
+    kind = c.node.get("model_type", "llama")
+    c.refuse("model_type", *kinds)
+    return sizes(Config(c.node, c.where, kinds[kind][0]), kinds[kind][1])
+
+
+def _config(parts: Mapping[str, Any]) -> dict[str, Any]:
+    return config(parts["decoder"])
+
+
+FAMILY = Family("llama", ("decoder",), lambda c: {"decoder": text_sizes(c)}, _config, {"transformers": (*prefixed(BODY, "model."), HEAD)}, ignored=IGNORED,
+                aliases=(("lm_head.weight", "model.embed_tokens.weight"),))
