@@ -7,7 +7,7 @@ from vlmjax.weights import clip, llama, llava
 from vlmjax.weights.family import Config, Family
 
 # `model_type` of a config.json → family
-FAMILIES: dict[str, Family] = {"clip": clip.FAMILY, "llama": llama.FAMILY, "qwen2": llama.FAMILY, "llava": llava.FAMILY,
+FAMILIES: dict[str, Family] = {"clip": clip.FAMILY, "llama": llama.FAMILY, "qwen2": llama.QWEN2, "llava": llava.FAMILY,
                                 "llava_llama": llava.FAMILY}
 
 

@@ -1,4 +1,5 @@
 """Llama and the models that share its names: Vicuna, SmolLM2, Qwen2 and Qwen2.5 (transformers' llama and qwen2)."""
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
@@ -61,3 +62,4 @@ def _config(parts: Mapping[str, Any]) -> dict[str, Any]:
 
 FAMILY = Family("llama", ("decoder",), lambda c: {"decoder": text_sizes(c)}, _config, {"transformers": (*prefixed(BODY, "model."), HEAD)}, ignored=IGNORED,
                 aliases=(("lm_head.weight", "model.embed_tokens.weight"),))
+QWEN2 = dataclasses.replace(FAMILY, name="qwen2")  # only its config differs
