@@ -1,12 +1,16 @@
+import pathlib
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.data.tiny import TOKENIZER
-from vlmjax.data.conversation import TEMPLATES, Piece, Template, render
+from vlmjax.data.conversation import TEMPLATES, Piece, Template, render, spans
 from vlmjax.data.example import Example, Turn
+from vlmjax.data.tokenizer import from_checkpoint
 from vlmjax.errors import UserError
 
+GOLDEN = pathlib.Path(__file__).parent.parent / "golden"
 FRAMED = Template("framed", user=("what?", "it"), assistant=("a", "no"))
 utterances = st.lists(st.sampled_from(["yes", "is it red?", "a blue square", "", "<image>", "<image> it"]), min_size=1, max_size=4)
 
@@ -44,3 +48,52 @@ def test_refusals():
         Turn("system", "")
     with pytest.raises(UserError, match="example x: 2 images, but its turns mark 1"):
         Example("x", ("a", "b"), (Turn("user", "<image>"),))
+
+
+CHAT = (Turn("user", "<image>\nWho?"), Turn("assistant", "A cat."), Turn("user", "Where?"), Turn("assistant", "There."))
+# What get_prompt() of haotian-liu/LLaVA's conversations returns for these turns.
+VICUNA = ("A chat between a curious user and an artificial intelligence assistant. The assistant gives helpful, detailed, and polite answers to the user's questions. ")
+LLAMA_2 = ("You are a helpful language and vision assistant. You are able to understand the visual content that the user provides, and assist the user with a variety of "
+           "tasks using natural language.")
+PUBLISHED = {
+    "vicuna_v1": VICUNA + "USER: <image>\nWho? ASSISTANT: A cat.</s>USER: Where? ASSISTANT: There.</s>",
+    "llama_2": f"[INST] <<SYS>>\n{LLAMA_2}\n<</SYS>>\n\n<image>\nWho? [/INST] A cat. </s><s>[INST] Where? [/INST] There. </s>",
+    "mistral": "[INST] <image>\nWho? [/INST] A cat. </s>[INST] Where? [/INST] There. </s>",
+    "chatml": "<|im_start|>system\nAnswer the questions.<|im_end|><|im_start|>user\n<image>\nWho?<|im_end|><|im_start|>assistant\nA cat.<|im_end|>"
+              "<|im_start|>user\nWhere?<|im_end|><|im_start|>assistant\nThere.<|im_end|>",
+    "plain": "<image>A cat.\nThere.\n",
+}
+PROMPT_ENDS = {"vicuna_v1": "Where? ASSISTANT:", "llama_2": "Where? [/INST]", "mistral": "Where? [/INST]", "chatml": "Where?<|im_end|><|im_start|>assistant\n", "plain": "A cat.\n"}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_the_published_strings(name):
+    assert "".join(span.text for span in spans(TEMPLATES[name], "</s>", CHAT)) == PUBLISHED[name]
+    assert "".join(span.text for span in spans(TEMPLATES[name], "</s>", CHAT[:-1], prompt=True)).endswith(PROMPT_ENDS[name])
+
+
+@pytest.mark.parametrize("family", ["llava", "llama"])  # with an image token in the vocabulary, and without; two ways of writing spaces
+@pytest.mark.parametrize("name", ["vicuna_v1", "llama_2", "mistral", "plain"])
+def test_a_whole_conversation_is_tokenised_once(family, name):
+    tokenizer = from_checkpoint(GOLDEN / family / "model", {"image_token_index": 379} if family == "llava" else {})
+    pieces = render(TEMPLATES[name], tokenizer, CHAT)
+    ids = [id_ for piece in pieces for id_ in (piece.ids if not piece.image else (-1,))]
+    if family == "llava":
+        whole = tokenizer.encode(PUBLISHED[name])
+        assert ids == [tokenizer.bos, *(-1 if id_ == tokenizer.image else id_ for id_ in whole)]
+    else:
+        before, after = PUBLISHED[name].split("<image>")
+        assert ids == [tokenizer.bos, *tokenizer.encode(before), -1, *tokenizer.encode(after)]
+    learned = [tokenizer.decode(piece.ids).strip() for piece in pieces if piece.supervised]
+    assert learned == (["A cat.", "There."] if name != "plain" else ["A cat.\nThere."])
+    ends = [id_ for piece in pieces if piece.supervised for id_ in piece.ids if id_ == tokenizer.eos]
+    assert len(ends) == (0 if name == "plain" else 2)
+    if name != "plain":
+        prompt = [id_ for piece in render(TEMPLATES[name], tokenizer, CHAT[:-1], prompt=True) for id_ in (piece.ids if not piece.image else (-1,))]
+        assert ids[: len(prompt)] == prompt
+
+
+def test_a_template_says_which_token_it_lacks():
+    tokenizer = from_checkpoint(GOLDEN / "qwen2" / "model", {})
+    with pytest.raises(UserError, match="the template 'vicuna_v1' needs a token for bos"):
+        render(TEMPLATES["vicuna_v1"], tokenizer, CHAT)

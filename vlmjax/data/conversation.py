@@ -1,6 +1,6 @@
 """Chat templates: turns → token ids, with what is supervised known from the structure and never found again by tokenising twice."""
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from vlmjax.data.example import IMAGE_MARK, Turn
@@ -10,19 +10,25 @@ from vlmjax.errors import UserError
 
 @dataclasses.dataclass(frozen=True)
 class Template:
-    """How turns are written. A turn is prefix + text + suffix; an answer is prefix + text + eos + suffix, with text and eos supervised.
+    """How turns are written. A turn is prefix + text + suffix; an answer is prefix + text + end + eos + suffix, with text, end and eos supervised.
 
-        <bos>  user[0] question user[1]  assistant[0] answer <eos> assistant[1]  user[0] …
-                                                      ------------ supervised
+        <bos>  first question user[1]  assistant[0] answer end <eos> assistant[1]  user[0] question …
+                                                    ----------------- supervised
 
-    raw: a text of the user is a whole prompt, and what stands in front of it is the tokenizer's business (see `Tokenizer.encode_raw`).
+    first: stands before the first question in place of user[0], and holds a system message; None: user[0] does. whole: everything between two
+    images is tokenised as one string, as the published models were trained; otherwise part by part. only_images: of a question only the
+    image is kept. raw: a text of the user is a whole prompt, and what stands in front of it is the tokenizer's business (`Tokenizer.encode_raw`).
     """
 
     name: str
     bos: bool = True
+    first: str | None = None
     user: tuple[str, str] = ("", "")
     assistant: tuple[str, str] = ("", "")
+    end: str = ""
     eos: bool = True
+    whole: bool = False
+    only_images: bool = False
     raw: bool = False
 
 
@@ -34,32 +40,89 @@ class Piece(NamedTuple):
     image: bool = False
 
 
+class Span(NamedTuple):
+    text: str
+    supervised: bool = False
+
+
+def spans(template: Template, eos: str, turns: Sequence[Turn], prompt: bool = False) -> list[Span]:
+    """The parts of a conversation as text, images as marks, without BOS. eos: the text of that token. `prompt`: see `render`."""
+    out = []
+    for i, turn in enumerate(turns):
+        if turn.role == "assistant":
+            prefix, suffix = template.assistant
+            out += [Span(prefix), Span(turn.text, True), Span(template.end, True), Span(eos if template.eos else "", True), Span(suffix)]
+        else:
+            prefix, suffix = template.user
+            text = IMAGE_MARK * turn.text.count(IMAGE_MARK) if template.only_images else turn.text
+            out += [Span(template.first if i == 0 and template.first is not None else prefix), Span(text), Span(suffix)]
+    if prompt:  # a space before an answer is in the answer's first token
+        out.append(Span(template.assistant[0].rstrip(" ") if template.whole else template.assistant[0]))
+    return [span for span in out if span.text]
+
+
 def render(template: Template, tokenizer: Tokenizer, turns: Sequence[Turn], prompt: bool = False) -> list[Piece]:
-    """The pieces of a conversation, each tokenised on its own; empty ones are left out.
+    """The pieces of a conversation; empty ones are left out.
 
     `prompt`: the turns end with the user's, and the pieces end where the answer begins: `render(turns[:-1], prompt=True)` is a
     prefix of `render(turns)`, whose next token is the first of the answer.
     """
     if prompt and (not turns or turns[-1].role != "user"):
         raise UserError("conversation: a prompt ends with a turn of the user")
+    for role, needed in (("bos", template.bos), ("eos", template.eos)):
+        if needed and getattr(tokenizer, role) is None:
+            raise UserError(f"conversation: the template {template.name!r} needs a token for {role}, and the tokenizer has none")
     pieces = [Piece((tokenizer.bos,))] if template.bos else []
-    for turn in turns:
-        answer = turn.role == "assistant"
-        prefix, suffix = template.assistant if answer else template.user
-        if template.raw and not answer:
-            pieces += _raw(tokenizer, turn.text)
-            continue
-        pieces.append(Piece(tuple(tokenizer.encode(prefix))))
-        for i, text in enumerate(turn.text.split(IMAGE_MARK)):
-            if i:
-                pieces.append(Piece(image=True))
-            pieces.append(Piece(tuple(tokenizer.encode(text)), supervised=answer))
-        if answer and template.eos:
-            pieces.append(Piece((tokenizer.eos,), supervised=True))
-        pieces.append(Piece(tuple(tokenizer.encode(suffix))))
-    if prompt:
-        pieces.append(Piece(tuple(tokenizer.encode(template.assistant[0]))))
+    if template.raw:
+        pieces += [piece for turn in turns for piece in (_raw(tokenizer, turn.text) if turn.role == "user" else _parts(tokenizer, [Span(turn.text, True)]))]
+    else:
+        found = spans(template, tokenizer.text_of(tokenizer.eos) if template.eos else "", turns, prompt)
+        pieces += _whole(tokenizer, found) if template.whole else _parts(tokenizer, found)
     return [piece for piece in pieces if piece.ids or piece.image]
+
+
+def _parts(tokenizer: Tokenizer, found: Sequence[Span]) -> Iterator[Piece]:
+    """Each span tokenised on its own."""
+    for text, supervised in found:
+        for i, part in enumerate(text.split(IMAGE_MARK)):
+            if i:
+                yield Piece(image=True)
+            yield Piece(tuple(tokenizer.encode(part)), supervised)
+
+
+def _whole(tokenizer: Tokenizer, found: Sequence[Span]) -> Iterator[Piece]:
+    """The spans as one string; a token is supervised when it holds a character of a supervised span.
+
+        spans      … ASSISTANT:·   The answer   </s>
+        tokens     … ASS IST ANT :  ▁The ▁answer </s>        ▁The holds the space before the answer, too
+    """
+    mark = IMAGE_MARK if tokenizer.image is None else tokenizer.text_of(tokenizer.image)
+    text = "".join(span.text for span in found).replace(IMAGE_MARK, mark)
+    learned = [flag for span in found for flag in [span.supervised] * len(span.text.replace(IMAGE_MARK, mark))]
+    if tokenizer.image is not None:
+        chunks = [text]  # the mark is a token
+    else:
+        chunks = text.split(mark)
+    start = 0
+    for i, chunk in enumerate(chunks):
+        if i:
+            yield Piece(image=True)
+            start += len(mark)
+        run: list[int] = []
+        flag = False
+        for id_, begin, stop in tokenizer.encode_with_offsets(chunk):
+            supervised = any(learned[start + begin : start + max(stop, begin + 1)])
+            image = id_ == tokenizer.image
+            if run and (image or supervised != flag):
+                yield Piece(tuple(run), flag)
+                run = []
+            if image:
+                yield Piece(image=True)
+            else:
+                run.append(id_)
+                flag = supervised
+        yield Piece(tuple(run), flag)
+        start += len(chunk)
 
 
 def _raw(tokenizer: Tokenizer, prompt: str) -> list[Piece]:
@@ -78,4 +141,16 @@ def _raw(tokenizer: Tokenizer, prompt: str) -> list[Piece]:
 
 
 RAW = Template("raw", bos=False, eos=False, raw=True)
-TEMPLATES = {template.name: template for template in (Template("plain_qa"),)}
+# haotian-liu/LLaVA, llava/conversation.py: conv_vicuna_v1, conv_llava_llama_2, conv_mistral_instruct, conv_chatml_direct and conv_llava_plain.
+_VICUNA = ("A chat between a curious user and an artificial intelligence assistant. The assistant gives helpful, detailed, and polite answers to the user's questions.")
+_LLAMA_2 = ("You are a helpful language and vision assistant. You are able to understand the visual content that the user provides, "
+            "and assist the user with a variety of tasks using natural language.")
+TEMPLATES = {template.name: template for template in (
+    Template("plain_qa"),
+    Template("vicuna_v1", first=f"{_VICUNA} USER: ", user=("USER: ", " "), assistant=("ASSISTANT: ", ""), whole=True),
+    Template("llama_2", first=f"[INST] <<SYS>>\n{_LLAMA_2}\n<</SYS>>\n\n", user=("<s>[INST] ", " [/INST]"), assistant=(" ", ""), end=" ", whole=True),
+    Template("mistral", user=("[INST] ", " [/INST]"), assistant=(" ", ""), end=" ", whole=True),
+    Template("chatml", first="<|im_start|>system\nAnswer the questions.<|im_end|><|im_start|>user\n", user=("<|im_start|>user\n", "<|im_end|>"),
+             assistant=("<|im_start|>assistant\n", ""), end="<|im_end|>", eos=False, whole=True),
+    Template("plain", end="\n", eos=False, whole=True, only_images=True),
+)}  # fmt: skip

@@ -33,6 +33,13 @@ class Tokenizer:
             self._refuse_unknown(text)
         return self._backend.encode(text, add_special_tokens=False).ids
 
+    def encode_with_offsets(self, text: str) -> list[tuple[int, int, int]]:
+        """(id, begin, stop) of each token of `encode`: the characters of the text that it stands for."""
+        if self._closed:
+            self._refuse_unknown(text)
+        encoding = self._backend.encode(text, add_special_tokens=False)
+        return [(id_, begin, stop) for id_, (begin, stop) in zip(encoding.ids, encoding.offsets)]
+
     def encode_raw(self, text: str) -> list[int]:
         """Ids of a raw prompt, with what its family's tokenizer puts around one: CLIP's start and end, Llama's start, nothing for Qwen2."""
         if self._closed:

@@ -12,6 +12,7 @@ from etils import epath
 
 from vlmjax import files
 from vlmjax.bundle import Bundle, stack
+from vlmjax.data.conversation import spans
 from vlmjax.data.example import Source, Turn
 from vlmjax.errors import UserError, did_you_mean
 from vlmjax.evaluate.controls import CONTROLS, SHOWN, derangement, grey
@@ -230,9 +231,7 @@ def _prompt(bundle: Bundle, task: Task, item: Item) -> str:
     """What the model reads for the first item, with its mark for the image."""
     if task.choices:
         return f"{len(task.choices)} texts such as {task.choices[0]!r}"
-    user, answer = bundle.template.user, bundle.template.assistant
-    turns = "".join(user[0] + turn.text + user[1] if turn.role == "user" else answer[0] + turn.text + answer[1] for turn in item.turns)
-    return f"{bundle.template.name}: {turns}{answer[0]}"
+    return f"{bundle.template.name}: {''.join(span.text for span in spans(bundle.template, '', item.turns, prompt=True))}"
 
 
 def write(workdir: epath.PathLike, task: str, results: Mapping[str, Any], predictions: Sequence[Mapping[str, Any]]) -> None:
