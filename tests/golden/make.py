@@ -1,7 +1,7 @@
 """Makes the golden files: tiny random checkpoints as transformers 5 writes them, and what transformers computes with them.
 
 `PYTHONPATH=. python tests/golden/make.py [FAMILY ...]` in an environment with torch and transformers 5 writes FAMILY/model/ and FAMILY/reference.npz
-next to this file; the tests read them without either.
+next to this file; the tests read them without either. `sentencepiece` makes a tokenizer.model and its ids, and needs that package too.
 """
 import json
 import pathlib
@@ -225,7 +225,31 @@ def make(family: str) -> None:
     print(f"{family}: seed {seed}, {len(out)} arrays, {size / 1e6:.2f} MB")
 
 
+def make_sentencepiece() -> None:
+    """A SentencePiece model trained as Llama's was, and what LlamaTokenizer makes of texts with it: ids by the value of `legacy`."""
+    import sentencepiece
+
+    directory = HERE / "sentencepiece"
+    shutil.rmtree(directory, ignore_errors=True)
+    directory.mkdir()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(SENTENCES * 4), model_prefix=str(directory / "tokenizer"), vocab_size=420, model_type="bpe", byte_fallback=True, split_digits=True,
+        normalization_rule_name="identity", remove_extra_whitespaces=False, allow_whitespace_only_pieces=True, unk_id=0, bos_id=1, eos_id=2, pad_id=-1, minloglevel=2)
+    (directory / "tokenizer.vocab").unlink()
+    texts = [*cases.TEXTS, *cases.PROMPTS, "  two  leading", "a</s>b <s> c", "", "\n\nx\ty", "USER: <image>\nHi ASSISTANT: yes</s>USER: no"]
+    ids = {}
+    for legacy in (None, True, False):
+        settings = {"tokenizer_class": "LlamaTokenizer", "bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>", "add_bos_token": True, **({} if legacy is None else {"legacy": legacy})}
+        (directory / "config.json").write_text('{"model_type": "llama"}')
+        (directory / "tokenizer_config.json").write_text(json.dumps(settings))
+        tokenizer = transformers.AutoTokenizer.from_pretrained(directory)
+        ids[json.dumps(legacy)] = [tokenizer(text).input_ids for text in texts]
+    for name in ("config.json", "tokenizer_config.json"):
+        (directory / name).unlink()
+    (directory / "ids.json").write_text(json.dumps({"texts": texts, "ids": ids}))
+
+
 if __name__ == "__main__":
     transformers.logging.set_verbosity_error()
-    for name in sys.argv[1:] or SAVERS:
-        make(name)
+    for name in sys.argv[1:] or [*SAVERS, "sentencepiece"]:
+        make_sentencepiece() if name == "sentencepiece" else make(name)

@@ -8,11 +8,12 @@ from etils import epath
 from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
 
 from vlmjax import files
+from vlmjax.data import sentencepiece
 from vlmjax.data.example import IMAGE_MARK
 from vlmjax.errors import UserError
 
 SPECIALS = {"pad": "<pad>", "bos": "<s>", "eos": "</s>", "image": IMAGE_MARK}  # of our own vocabularies
-FILE = "tokenizer.json"
+FILE, MODEL = "tokenizer.json", "tokenizer.model"
 
 
 class Tokenizer:
@@ -84,13 +85,12 @@ def from_checkpoint(directory: epath.PathLike, config: Mapping[str, Any] | None 
     """The tokenizer of a published checkpoint's directory. Its roles are named by tokenizer_config.json, else by special_tokens_map.json, else by ids in
     `config` (its config.json); the image token by `config`; further ends of an answer by generation_config.json."""
     directory, config = epath.Path(directory), config or {}
-    backend = _backend(directory / FILE)
     named = {**(files.read_json(directory / "special_tokens_map.json") or {}), **(files.read_json(directory / "tokenizer_config.json") or {})}
+    backend = _published(directory, named, config)
     text = config.get("text_config") or {}
     roles: dict[str, int | None] = {}
     for role in ("pad", "bos", "eos"):
-        token = named.get(f"{role}_token")
-        token = token.get("content") if isinstance(token, Mapping) else token
+        token = _text(named.get(f"{role}_token"))
         if token is not None:
             roles[role] = backend.token_to_id(token)
             if roles[role] is None:
@@ -102,6 +102,40 @@ def from_checkpoint(directory: epath.PathLike, config: Mapping[str, Any] | None 
     ends = _ids((files.read_json(directory / "generation_config.json") or {}).get("eos_token_id")) + _ids(config.get("eos_token_id", text.get("eos_token_id")))
     known = backend.get_vocab_size(with_added_tokens=True)
     return Tokenizer(backend, roles, [id_ for id_ in ends if id_ < known])
+
+
+def _published(directory: epath.Path, named: Mapping[str, Any], config: Mapping[str, Any]) -> tokenizers.Tokenizer:
+    """tokenizer.json, or tokenizer.model and the tokens that were added to it."""
+    llama = str(named.get("tokenizer_class")).removesuffix("Fast") == "LlamaTokenizer"
+    if (directory / FILE).exists():
+        backend = _backend(directory / FILE)
+        # transformers 5 gives this class its own spaces whatever the file says, except beside an image processor.
+        llama = llama and config.get("model_type") != "llava"
+    elif (directory / MODEL).exists():
+        backend = sentencepiece.backend((directory / MODEL).read_bytes(), str(directory / MODEL))
+        added = {int(id_): _text(token) for id_, token in (named.get("added_tokens_decoder") or {}).items()}
+        added |= {int(id_): token for token, id_ in (files.read_json(directory / "added_tokens.json") or {}).items()}
+        for id_, token in sorted(added.items()):
+            backend.add_special_tokens([tokenizers.AddedToken(token, special=True, normalized=False)])
+            if backend.token_to_id(token) != id_:
+                raise UserError(f"{directory}: the added token {token!r} should have the id {id_}, and {MODEL} makes it {backend.token_to_id(token)}")
+        llama = True
+    else:
+        raise UserError(f"{directory}: holds no tokenizer: neither {FILE} nor {MODEL}")
+    if llama:
+        sentencepiece.llama_spaces(backend, bool(named.get("legacy")))
+    if not (directory / FILE).exists() or llama and {"add_bos_token", "add_eos_token"} & set(named):
+        bos, eos = (_text(named.get(f"{role}_token")) or default for role, default in (("bos", "<s>"), ("eos", "</s>")))
+        for token in (bos, eos):
+            if backend.token_to_id(token) is None:
+                raise UserError(f"{directory}: {token!r} is not in the vocabulary of its tokenizer")
+        sentencepiece.surround(backend, bos if named.get("add_bos_token", True) else None, eos if named.get("add_eos_token") else None)
+    return backend
+
+
+def _text(token: Any) -> str | None:
+    """A token in a JSON file is a string or a group of which it is the content."""
+    return token.get("content") if isinstance(token, Mapping) else token
 
 
 def _image(backend: tokenizers.Tokenizer, config: Mapping[str, Any], directory: epath.Path) -> int | None:
