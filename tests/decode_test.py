@@ -29,8 +29,8 @@ def batch():
 
 
 @functools.cache
-def generate(eos=NEVER):
-    return jax.jit(decode.make_generate(tiny.model().vlm, NEW, eos))
+def generate(*stops):
+    return jax.jit(decode.make_generate(tiny.model().vlm, NEW, stops))
 
 
 @functools.cache
@@ -65,11 +65,11 @@ def test_a_row_does_not_depend_on_the_others():
 
 def test_answers_stop_at_the_end_token_and_padding_asks_nothing():
     eos = int(answers()[3, 0, 1])
-    ended = np.asarray(generate(eos)(tiny.model().params, batch()))
+    ended = np.asarray(generate(NEVER, eos)(tiny.model().params, batch()))
     for before, after, asked in zip(answers().reshape(-1, NEW), ended.reshape(-1, NEW), batch()["weights"].reshape(-1)):
         if not asked:
             assert not before.any() and not after.any()
             continue
         cut = before.tolist().index(eos) + 1 if eos in before else NEW
         np.testing.assert_array_equal(after, np.where(np.arange(NEW) < cut, before, decode.AFTER_END))
-    assert decode.until([5, 7, eos, 0], eos) == [5, 7] and decode.until([5, 7], NEVER) == [5, 7]
+    assert decode.until([5, 7, eos, 0], (NEVER, eos)) == [5, 7] and decode.until([5, 7], (NEVER,)) == [5, 7]

@@ -111,7 +111,7 @@ class Bundle:
             raise UserError("model: it has no language model, so it cannot answer")
         if max_new_tokens < 1:
             raise UserError(f"max_new_tokens: {max_new_tokens} is less than 1")
-        return self.run(("answer", max_new_tokens), decode.make_generate(self.vlm, max_new_tokens, self.tokenizer.eos), batch)
+        return self.run(("answer", max_new_tokens), decode.make_generate(self.vlm, max_new_tokens, self.tokenizer.stops), batch)
 
     def pixel_features(self, pixels: np.ndarray) -> np.ndarray:
         """u8[B, size, size, 3] → f32[B, J] of the dual tower, not normalised."""
@@ -119,7 +119,7 @@ class Bundle:
 
     def text(self, answer: np.ndarray) -> str:
         """i32[max_new_tokens] → what it says."""
-        return self.tokenizer.decode(decode.until(answer.tolist(), self.tokenizer.eos))
+        return self.tokenizer.decode(decode.until(answer.tolist(), self.tokenizer.stops))
 
     def pixels(self, image: Picture) -> np.ndarray:
         """u8[size, size, 3], by the model's layout."""

@@ -10,7 +10,7 @@ image is read once and the questions do not see each other. Their answers grow t
 Each new key carries its question's segment and its own position, so the batch contract's rule of visibility is all that
 keeps the questions apart: the order of slots means nothing.
 """
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -22,14 +22,17 @@ from vlmjax.models.vlm import VLM, pick
 AFTER_END = 0  # the id that fills an answer's places behind its end token
 
 
-def make_generate(vlm: VLM, max_new_tokens: int, eos: int) -> Callable[[Any, dict[str, jax.Array]], jax.Array]:
-    """→ fn(params, batch) -> i32[B, Q, max_new_tokens], pure and jittable: greedy answers up to and with `eos`, then `AFTER_END`.
+def make_generate(vlm: VLM, max_new_tokens: int, stops: Sequence[int]) -> Callable[[Any, dict[str, jax.Array]], jax.Array]:
+    """→ fn(params, batch) -> i32[B, Q, max_new_tokens], pure and jittable: greedy answers up to and with one of `stops`, then `AFTER_END`.
 
     The batch follows the contract, with `target_positions` i32[B, Q] at the last prompt token of each question and `weights`
     f32[B, Q] 0 where a row has fewer questions. A row's answers depend on nothing in the other rows.
     """
     def logits(params, hidden):
         return vlm.decoder.apply({"params": params["decoder"]}, hidden, method="logits")
+
+    def ends(token):
+        return jnp.isin(token, jnp.asarray(stops, jnp.int32)) if stops else jnp.zeros(token.shape, bool)
 
     def generate(params, batch):
         B, T = batch["tokens"].shape
@@ -67,14 +70,14 @@ def make_generate(vlm: VLM, max_new_tokens: int, eos: int) -> Callable[[Any, dic
             hidden, cache = vlm.decoder.apply({"params": params["decoder"]}, x, positions, mask, cache=cache, start=start)
             token = jnp.where(ended, AFTER_END, jnp.argmax(logits(params, hidden), axis=-1).astype(jnp.int32))
             answers = jax.lax.dynamic_update_slice(answers, token[:, :, None], (0, 0, step))
-            return step + 1, answers, ended | (token == eos), k_segments, k_positions, cache
+            return step + 1, answers, ended | ends(token), k_segments, k_positions, cache
 
-        state = (jnp.int32(1), answers, ~asked | (first == eos), k_segments, k_positions, cache)
+        state = (jnp.int32(1), answers, ~asked | ends(first), k_segments, k_positions, cache)
         return jax.lax.while_loop(unfinished, extend, state)[1]
 
     return generate
 
 
-def until(ids: list[int], eos: int) -> list[int]:
-    """The answer's own ids: what comes before the first `eos`, all where there is none."""
-    return ids[: ids.index(eos)] if eos in ids else ids
+def until(ids: list[int], stops: Sequence[int]) -> list[int]:
+    """The answer's own ids: what comes before the first of `stops`, all where there is none."""
+    return ids[: next((n for n, id_ in enumerate(ids) if id_ in stops), len(ids))]

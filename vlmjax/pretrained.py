@@ -50,7 +50,9 @@ class Checkpoint:
     layout: ImageLayout | None
 
     def tokenizer(self) -> tokenizers.Tokenizer:
-        return tokenizers.from_checkpoint(self.directory, self.config) if self.family else tokenizers.Tokenizer.load(self.directory / TOKENIZER)
+        if self.family:
+            return tokenizers.from_checkpoint(self.directory, self.config)
+        return tokenizers.Tokenizer.load(self.directory / TOKENIZER, self.config.get("tokens"))
 
     def arrays(self) -> dict[str, np.ndarray]:
         """{path by layer: view of the file}: all parameters of all components, and those that are only carried."""
@@ -85,7 +87,8 @@ def find(path: epath.PathLike) -> Checkpoint:
         raise UserError(f"{where}: components: {', '.join(sorted(unknown))} is not one of {', '.join(SIZES)}")
     template = configs.build(Template, node["template"], f"{where}: template")
     layout = configs.build(ImageLayout, node["layout"], f"{where}: layout") if node["layout"] else None
-    return Checkpoint(directory, node, None, {name: configs.build(SIZES[name], part, f"{where}: components.{name}") for name, part in node["components"].items()}, template, layout)
+    sizes = {name: configs.build(SIZES[name], part, f"{where}: components.{name}") for name, part in node["components"].items()}
+    return Checkpoint(directory, node, None, sizes, template, layout)
 
 
 def load(path: epath.PathLike, dtype: str = "float32", mesh: Mesh | None = None) -> Bundle:
@@ -111,7 +114,7 @@ def save(bundle: Bundle, directory: epath.PathLike) -> None:
     if jax.process_index() == 0:
         sizes = {name: dataclasses.asdict(bundle.parts[name].config) for name in SIZES if name in bundle.parts}
         about = {"format": FORMAT, "vlmjax": vlmjax.__version__, "components": sizes, "template": dataclasses.asdict(bundle.template),
-                 "layout": dataclasses.asdict(bundle.layout) if bundle.layout else None}
+                 "layout": dataclasses.asdict(bundle.layout) if bundle.layout else None, "tokens": bundle.tokenizer.ids()}
         store.save(directory, arrays, {"format": FORMAT})
         bundle.tokenizer.save(directory / TOKENIZER)
         files.write_json(directory / CONFIG, about)

@@ -77,7 +77,8 @@ def train(node: Any, changed: dict[str, list], workdir: str, data_dir: str) -> N
     mine = check_workdir(workdir, node, changed)
 
     sources = common.Sources({name: config.stages[name] for name in config.run}, data_dir)
-    tokenizer, template = common.tokenizer(config.tokenizer, sources), common.template(config.template)
+    tokenizer = common.tokenizer(config.tokenizer, sources)
+    templates = {name: common.template(config.stages[name].template or config.template) for name in config.run}
     checkpoints = {name: pretrained.find(part.weights) for name, part in vars(config.model).items() if part and part.weights}
     modules = build.modules(config.model, tokenizer.vocabulary, config.precision.compute, config.compile, {name: c.sizes for name, c in checkpoints.items()})
     encoder = modules["encoder"].config if "encoder" in modules else None
@@ -86,7 +87,7 @@ def train(node: Any, changed: dict[str, list], workdir: str, data_dir: str) -> N
     for name in config.run:
         stage = config.stages[name]
         layouts[name] = common.layout(encoder if stage.images else None, stage.resize)
-        processor = Processor(tokenizer, template, layouts[name])
+        processor = Processor(tokenizer, templates[name], layouts[name])
         data[name] = common.pipeline(name, stage, sources.by_stage[name], processor, build.batch_shape(stage, encoder), config.seed)
         steps = stage.steps or data[name].steps(stage.epochs)
         stages[name] = build.stage(name, stage, modules, config.precision, mesh, steps)
@@ -114,7 +115,7 @@ def train(node: Any, changed: dict[str, list], workdir: str, data_dir: str) -> N
         missing = [task for task in config.evaluate.after.get(name, ()) if task not in (runner.read_results(workdir) or {})]
         if missing or position + 1 == len(config.run) and not (workdir / "model" / "config.json").exists():
             flat = truth.load(used, finished)
-            model = bundles.make(modules, flat, tokenizer, template, common.layout(encoder, config.stages[name].resize), mesh)
+            model = bundles.make(modules, flat, tokenizer, templates[name], common.layout(encoder, config.stages[name].resize), mesh)
             for task in missing:
                 score(model, task, config.evaluate, data_dir, workdir)
             if position + 1 == len(config.run):

@@ -110,6 +110,9 @@ class Processor:
 
     def caption_row(self, text: str, length: int) -> dict[str, np.ndarray]:
         """<bos> caption <eos> for a text tower: tokens and segments, i32[length]."""
+        for role in ("bos", "eos"):
+            if getattr(self.tokenizer, role) is None:
+                raise UserError(f"caption {text!r}: a text tower needs a token for {role}, and the tokenizer has none")
         ids = [self.tokenizer.bos, *self.tokenizer.encode(text), self.tokenizer.eos]
         if len(ids) > length:
             raise UserError(f"caption {text!r}: needs {len(ids)} tokens, {length} are available (length)")
@@ -183,9 +186,10 @@ class Processor:
         if self.layout is None and pieces:
             raise UserError("conversation: it has images, the model has no image encoder")
         tokens, slots, P = [], [], self._tokens_per_image
+        mark = 0 if self.tokenizer.image is None else self.tokenizer.image  # any id inside the table
         used = 0
         for piece in pieces:
-            tokens.extend([self.tokenizer.image] * P if piece.image else piece.ids)
+            tokens.extend([mark] * P if piece.image else piece.ids)
             slots.extend(range(used, used + P) if piece.image else [-1] * len(piece.ids))
             used += P * piece.image
         return Head(pieces, np.array(tokens, np.int32), np.array(slots, np.int32))

@@ -63,10 +63,18 @@ class Tokenizer:
         roles = {f"{role}_token": self.text_of(id_) for role in ("bos", "eos", "pad") if (id_ := getattr(self, role)) is not None}
         return {"tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": False, **roles}
 
+    def ids(self) -> dict[str, Any]:
+        """What a tokenizer.json does not say, for `load`."""
+        return {**{role: getattr(self, role) for role in SPECIALS}, "stops": list(self.stops)}
+
     @classmethod
-    def load(cls, path: str | os.PathLike) -> "Tokenizer":
-        """A tokenizer.json that has the special tokens of SPECIALS."""
+    def load(cls, path: str | os.PathLike, ids: Mapping[str, Any] | None = None) -> "Tokenizer":
+        """A tokenizer.json with the special tokens `ids` (see the method of that name); without them, it has those of SPECIALS."""
         backend = _backend(epath.Path(path))
+        if ids is not None:
+            if unknown := [role for role in SPECIALS if ids.get(role) is not None and backend.id_to_token(ids[role]) is None]:
+                raise UserError(f"{path}: has no token {ids[unknown[0]]}, which config.json gives for {unknown[0]}")
+            return cls(backend, ids, ids.get("stops", ()))
         roles = {role: backend.token_to_id(token) for role, token in SPECIALS.items()}
         if missing := [SPECIALS[role] for role, id_ in roles.items() if id_ is None]:
             raise UserError(f"{path}: has no special token {', '.join(missing)}")

@@ -70,7 +70,7 @@ class StageConfig:
     """One stage. `batch` counts rows of `length` tokens, with at most `images` images and `targets` supervised tokens each.
 
     data: ((`NAME:SPLIT:VIEW`, passes over it per epoch), …). per_group: examples about one image that share its row and tokens.
-    resize: the image treatment (layout.RESIZE_RULES).
+    resize: the image treatment (layout.RESIZE_RULES). template: of its conversations, empty: the run's.
     Either `steps` or `epochs` is given. weighting: `token` (every supervised token counts the same).
     """
 
@@ -84,6 +84,7 @@ class StageConfig:
     targets: int = 0
     per_group: int = 1
     resize: str = "crop"
+    template: str = ""
     steps: int | None = None
     epochs: float | None = None
     weighting: str = "token"

@@ -1,0 +1,92 @@
+"""The LLaVA recipe: two steps at toy size from a user's command to transformers' layout, and its numbers at true size without computing."""
+import json
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from PIL import Image
+
+from vlmjax import config as configs
+from vlmjax import param_rules, pretrained, sharding, stacks
+from vlmjax.__main__ import main
+from vlmjax.commands.train import RunConfig
+from vlmjax.train import build
+from vlmjax.weights import store
+
+CAPTIONS = "LLaVA-Pretrain/blip_laion_cc_sbu_558k.json", "LLaVA-Pretrain/images"
+CHATS = "LLaVA-Finetune/llava_v1_5_mix665k.json", "LLaVA-Finetune/images"
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """16 captions, and 16 conversations of which one has no image: two batches of each."""
+    root, draw = tmp_path_factory.mktemp("data"), np.random.default_rng(0)
+    def rows(folder, talk, without=()):
+        (root / folder).mkdir(parents=True)
+        out = []
+        for i in range(16):
+            Image.fromarray(draw.integers(0, 256, (20 + i, 31, 3), np.uint8)).save(root / folder / f"{i}.jpg")
+            out.append({"id": str(i), **({} if i in without else {"image": f"{i}.jpg"}), "conversations": talk(i)})
+        return out
+
+    say = lambda who, text: {"from": who, "value": text}
+    (root / "LLaVA-Pretrain").mkdir()
+    (root / CAPTIONS[0]).write_text(json.dumps(rows(CAPTIONS[1], lambda i: [say("human", "Describe this.\n<image>"), say("gpt", f"a photo of {i} squares")])))
+    (root / "LLaVA-Finetune").mkdir()
+    (root / CHATS[0]).write_text(json.dumps(rows(CHATS[1], lambda i: [
+        *([say("gpt", "leads")] if i == 3 else []), say("human", "Hello?" if i == 5 else "<image>\nHow many?"), say("gpt", f"{i}."), say("human", "Sure?"), say("gpt", "Yes.")], without=(5,))))
+    return root
+
+
+def test_two_steps_of_both_stages(data, tmp_path, capsys):
+    assert main(["train", "--config=experiments/llava_1_5.py:tiny", f"--workdir={tmp_path}/run", f"--data_dir={data}"]) == 0, capsys.readouterr().err
+    align, instruct = json.loads((tmp_path / "run" / "record.json").read_text())["stages"]
+    assert align["steps"] == instruct["steps"] == 2 and align["examples"] == instruct["examples"] == 16
+    assert list(align["trainable"]) == ["projector"] and set(instruct["trainable"]) == {"projector", "decoder"} and list(instruct["frozen"]) == ["encoder"]
+    assert align["frozen_sha256"]["before"] == align["frozen_sha256"]["after"]
+    # Caption, "\n" and nothing else is supervised while aligning; two answers with their </s> afterwards.
+    assert align["supervised_tokens"] > 16 * 5 and instruct["supervised_tokens"] > 16 * 4
+    trained, tower, language = (store.load(path) for path in (tmp_path / "run" / "model", "tests/golden/clip/model", "tests/golden/llama/model"))
+    np.testing.assert_array_equal(trained["encoder/position_embed"], tower["vision_model.embeddings.position_embedding.weight"])
+    moved = np.abs(trained["decoder/layers/1/mlp/up/kernel"] - language["model.layers.1.mlp.up_proj.weight"].T)
+    assert 0 < moved.max() < 1e-3  # started from the checkpoint, and learned at 2e-5
+    model = pretrained.load(tmp_path / "run")
+    assert (model.template.name, model.layout.resize, model.layout.size) == ("vicuna_v1", "pad", 28)
+
+
+def test_mistakes_in_the_data_are_one_line(data, tmp_path, capsys):
+    def refused(rows, message):
+        (tmp_path / "x.json").write_text(rows if isinstance(rows, str) else json.dumps(rows))
+        override = f'--config.stages.align.data=(("llava:{tmp_path}/x.json:{data}/LLaVA-Pretrain/images",1.0),)'
+        assert main(["train", "--config=experiments/llava_1_5.py:tiny", f"--workdir={tmp_path}/run", f"--data_dir={data}", '--config.run=("align",)', override]) == 2
+        error = capsys.readouterr().err
+        assert message in error and error.count("\n") == 1
+
+    talk = [{"from": "human", "value": "<image>"}, {"from": "gpt", "value": "a cat"}]
+    refused("{", "x.json: is not JSON")
+    refused({"a": 1}, "x.json: is not a list of conversations")
+    refused([{"image": "0.jpg"}], "x.json[0]: has no list 'conversations'")
+    refused([{"conversations": talk[1:] * 2}], "x.json[0]: holds no answer")
+    refused([{"conversations": [{"from": "system", "value": ""}]}], "x.json[0]: a turn is {'from': 'human' or 'gpt'")
+    refused([{"id": "a", "image": "0.jpg", "conversations": [{"from": "human", "value": "What?"}, talk[1]]}], "x.json[0]: example llava/a: 1 images, but its turns mark 0")
+    refused([{"id": str(i), "image": "none.jpg", "conversations": talk} for i in range(8)], "none.jpg: there is no such file")
+
+
+@pytest.mark.parametrize("arg, language, projector", [("vicuna-7b", 6_738_415_616, 20_979_712), ("vicuna-13b", 13_015_864_320, 31_467_520)])
+def test_true_size(arg, language, projector):
+    node, _ = configs.read(f"experiments/llava_1_5.py:{arg}", [])
+    config = configs.build(RunConfig, node)
+    parts = build.modules(config.model, 32000, config.precision.compute, config.compile)
+    mesh = sharding.make_mesh(sharding.MeshConfig())
+    sizes = lambda tree: {name: sum(leaf.size for leaf in param_rules.flatten(part).values()) for name, part in tree.items() if param_rules.flatten(part)}
+    for name, learns in (("align", {"projector": projector}), ("instruct", {"projector": projector, "decoder": language})):
+        stage = build.stage(name, config.stages[name], parts, config.precision, mesh, 10)
+        assert sizes(stage.abstract.learned.trainable) == learns
+        frozen = sizes(stage.abstract.frozen)
+        # 23 of 24 blocks: the one above the feature layer is neither computed nor held.
+        assert set(frozen) == {"encoder", "decoder"} - set(learns) and frozen["encoder"] == 303_507_456 - 12_596_224 - 2_048
+        assert {leaf.dtype for leaf in param_rules.flatten(stage.abstract.frozen).values()} == {jnp.dtype("bfloat16")}
+        assert stage.shape.rows == {"align": 256, "instruct": 128}[name] and (stage.shape.length, stage.shape.size) == (2048, 336)
+        optimizer = stage.config.optimizer
+        assert (optimizer.lr, optimizer.decay, optimizer.clip, optimizer.warmup) == ({"align": 1e-3, "instruct": 2e-5}[name], 0.0, 0.0, 0.03)
+    assert sum(leaf.size for leaf in stacks.expand(build.abstract_params({"projector": parts["projector"]})).values()) == projector
