@@ -81,3 +81,16 @@ def test_missing_files_are_named(tmp_path):
     gone.unlink()
     with pytest.raises(UserError, match=f"{gone.name}: is missing"):
         store.load(tmp_path)
+
+
+def test_an_index_that_points_elsewhere_and_a_pickle_are_refused(tmp_path):
+    store.save(tmp_path, ARRAYS, shard_bytes=40)
+    index = json.loads((tmp_path / store.INDEX).read_text())
+    index["weight_map"] = {name: "../" + file for name, file in index["weight_map"].items()}
+    (tmp_path / store.INDEX).write_text(json.dumps(index))
+    with pytest.raises(UserError, match="places tensors in '../model-00001.*', which is not a file of its own directory"):
+        store.load(tmp_path)
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old" / "pytorch_model.bin").write_bytes(b"")
+    with pytest.raises(UserError, match="pytorch_model.bin is a pickle, which is never loaded.*vlmjax convert --model=.*pytorch_model.bin --to=DIR"):
+        store.load(tmp_path / "old")

@@ -17,6 +17,7 @@ from vlmjax.errors import UserError
 FILE = "model.safetensors"
 INDEX = FILE + ".index.json"
 SHARD_BYTES = 4 << 30
+PICKLES = ("*.bin", "*.pth", "*.pt")
 
 # https://github.com/huggingface/safetensors#format; read here because safetensors.numpy cannot read BF16 (0.8.0).
 _DTYPES = {
@@ -61,9 +62,11 @@ def load(directory: epath.PathLike) -> dict[str, np.ndarray]:
     """{path: array} of all that `save` wrote to `directory`; arrays of a local file are read-only views of it."""
     directory = epath.Path(directory)
     if (directory / FILE).exists():
-        return _read(directory / FILE)
+        return read(directory / FILE)
     if not (directory / INDEX).exists():
-        raise UserError(f"{directory}: holds no {FILE} and no {INDEX}")
+        pickles = sorted(path.name for pattern in PICKLES for path in directory.glob(pattern))
+        hint = f"; {pickles[0]} is a pickle, which is never loaded, since it can run any code: vlmjax convert --model={directory / pickles[0]} --to=DIR" if pickles else ""
+        raise UserError(f"{directory}: holds no {FILE} and no {INDEX}{hint}")
     try:
         where = json.loads((directory / INDEX).read_text())["weight_map"]
         shards = {name: [path for path in where if where[path] == name] for name in sorted(set(where.values()))}
@@ -71,9 +74,11 @@ def load(directory: epath.PathLike) -> dict[str, np.ndarray]:
         raise UserError(f"{directory / INDEX}: is not an index of safetensors files: {error!r}") from None
     arrays = {}
     for name, paths in shards.items():
+        if epath.Path(name).name != name:
+            raise UserError(f"{directory / INDEX}: places tensors in {name!r}, which is not a file of its own directory")
         if not (directory / name).exists():
             raise UserError(f"{directory / name}: is missing, but {INDEX} names it")
-        shard = _read(directory / name)
+        shard = read(directory / name)
         for path in paths:
             if path not in shard:
                 raise UserError(f"{directory / name}: lacks {path!r}, which {INDEX} places there")
@@ -81,7 +86,7 @@ def load(directory: epath.PathLike) -> dict[str, np.ndarray]:
     return arrays
 
 
-def _read(file: epath.Path) -> dict[str, np.ndarray]:
+def read(file: epath.Path) -> dict[str, np.ndarray]:
     """One safetensors file: u64 length of the header, the header (JSON: name → dtype, shape, [begin, end)), the data."""
     if file.stat().length < 8:
         raise UserError(f"{file}: is not a safetensors file: it has {file.stat().length} bytes; was it copied completely?")
