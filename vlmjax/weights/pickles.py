@@ -61,10 +61,10 @@ def _main(file: str, out: str) -> None:
     try:
         found = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises nearly anything
-        said = str(error).partition("WeightsUnpickler error:")[2] or str(error)  # what comes before it is advice to turn the check off
-        first = next((line.strip() for line in said.splitlines() if line.strip()), type(error).__name__)
-        refused = "Unsupported global" in said or "Unsupported class" in said
-        _refuse(f"holds more than tensors, which could run code, and was not loaded ({first:.120})" if refused else f"is not a checkpoint of torch: {first:.160}")
+        # The reason is the first line that is no advice on how to turn the check off.
+        lines = [line.strip() for line in str(error).splitlines() if line.strip() and "weights_only" not in line] or [type(error).__name__]
+        refused = "unsupported global" in lines[0].lower() or "unsupported class" in lines[0].lower()
+        _refuse(f"holds more than tensors, which could run code, and was not loaded ({lines[0]:.120})" if refused else f"is not a checkpoint of torch: {lines[0]:.160}")
     while isinstance(found, dict) and (inner := next((found[key] for key in WRAPPERS if isinstance(found.get(key), dict)), None)):
         found = inner
     tensors = {name: value for name, value in found.items() if isinstance(value, torch.Tensor)} if isinstance(found, dict) else {}
