@@ -1,4 +1,5 @@
 """What we write is what transformers writes: the golden checkpoints, read and written again."""
+import dataclasses
 import json
 import pathlib
 
@@ -6,10 +7,12 @@ import numpy as np
 import pytest
 
 from tests.evaluate import tiny
-from vlmjax import bundle, export, pretrained
+from vlmjax import bundle, export, pretrained, stacks
 from vlmjax.__main__ import main
 from vlmjax.data.conversation import TEMPLATES
 from vlmjax.errors import UserError
+from vlmjax.models import lora
+from vlmjax.train import build
 from vlmjax.weights import store
 
 GOLDEN = pathlib.Path(__file__).parent / "golden"
@@ -50,6 +53,37 @@ def test_a_model_trained_here_becomes_a_llava(tmp_path):
     np.testing.assert_allclose(loaded.logits("<image>is it red?", [image]), model.logits("<image>is it red?", [image]), rtol=1e-5, atol=1e-6)
     export.write(model, tmp_path / "clip", "clip")
     np.testing.assert_allclose(pretrained.load(tmp_path / "clip").text_features(["red"]), model.text_features(["red"]), rtol=1e-5, atol=1e-6)
+
+
+def adapted(model):
+    """The model with adapters that have learned something, as a run would leave it."""
+    config = lora.LoRAConfig(rank=2, alpha=4.0, targets=("attention/.*", "mlp/down"))
+    parts = {name: part.clone(config=dataclasses.replace(part.config, lora=config)) if name in ("encoder", "decoder") else part for name, part in model.parts.items()}
+    arrays, rng = model.by_layer(), np.random.default_rng(0)
+    like = stacks.expand(build.abstract_params(parts))
+    arrays |= {path: rng.normal(0, 0.1, leaf.shape).astype(np.float32) for path, leaf in like.items() if lora.is_adapter(path)}
+    return bundle.make(parts, arrays, model.tokenizer, model.template, model.layout)
+
+
+def test_adapters_are_saved_merged_on_export_and_off_without_a_trace(tmp_path):
+    plain = tiny.model()
+    model = adapted(plain)
+    ask = lambda model: model.logits("<image>is it red?", [np.random.default_rng(0).integers(0, 256, (16, 16, 3), np.uint8)])
+    pretrained.save(model, tmp_path / "run")
+    loaded = pretrained.load(tmp_path / "run")
+    np.testing.assert_array_equal(ask(loaded), ask(model))
+    assert np.abs(ask(loaded) - ask(plain)).max() > 0.01
+    np.testing.assert_array_equal(ask(loaded.with_adapters("off")), ask(plain))
+    off = loaded.with_adapters("off").by_layer()
+    assert set(off) == set(plain.by_layer()) and all(np.array_equal(off[path], leaf) for path, leaf in plain.by_layer().items())
+    assert main(["convert", f"--model={tmp_path}/run", f"--to={tmp_path}/out"]) == 0
+    assert not any("lora" in name for name in store.load(tmp_path / "out"))
+    got, want = ask(pretrained.load(tmp_path / "out")), ask(model)
+    assert np.linalg.norm(got - want) <= 1e-5 * np.linalg.norm(want)
+    # A run that starts from this one keeps its adapters; other ones beside them are refused.
+    component = build.Component(weights="run", lora=lora.LoRAConfig(rank=3, alpha=1.0))
+    with pytest.raises(UserError, match="model.decoder.lora: run has other adapters .*merge them first"):
+        build.modules(build.ModelConfig(decoder=component), 10, "float32", checkpoints={"decoder": pretrained.find(tmp_path / "run").sizes})
 
 
 def test_what_transformers_cannot_express_is_refused(tmp_path):

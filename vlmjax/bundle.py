@@ -20,6 +20,7 @@ from vlmjax.data.processor import Processor
 from vlmjax.data.tokenizer import Tokenizer
 from vlmjax.errors import UserError
 from vlmjax.layout import ImageLayout
+from vlmjax.models import lora
 from vlmjax.models.clip import CLIP
 from vlmjax.models.patch_embed import normalise
 from vlmjax.models.stack import hidden_states
@@ -28,6 +29,7 @@ from vlmjax.models.vlm import VLM
 from vlmjax.train import build
 
 Picture = Image.Image | bytes | np.ndarray
+ADAPTERS = ("on", "off", "merged")
 _BUCKET = 32  # raw prompts are padded to multiples of it, so that prompts of nearly one length share a compiled program
 
 
@@ -178,6 +180,19 @@ class Bundle:
             if name not in self._programs:
                 self._programs[name] = jax.jit(fn, **place)
             return np.asarray(self._programs[name](self.params, batch))[:rows]
+
+    def with_adapters(self, how: str) -> "Bundle":
+        """how: `on` (this bundle), `off` (without them: the model they were put into, bit for bit) or `merged` (added to the kernels beside them)."""
+        if how not in ADAPTERS:
+            raise UserError(f"adapters: {how!r} is not one of {', '.join(ADAPTERS)}")
+        configs = {name: module.config.lora for name, module in self.parts.items() if getattr(getattr(module, "config", None), "lora", None)}
+        if how == "on" or not configs:
+            return self
+        arrays = lora.merge(self.by_layer(), configs) if how == "merged" else lora.drop(self.by_layer())
+        parts = {name: module.clone(config=dataclasses.replace(module.config, lora=None)) if name in configs else module for name, module in self.parts.items()}
+        dtype = max((leaf.dtype for leaf in jax.tree.leaves(self.params) if leaf.ndim > 1), key=lambda t: t.itemsize)
+        made = make(parts, arrays, self.tokenizer, self.template, self.layout, self.mesh, dtype=dtype)
+        return dataclasses.replace(made, family=self.family, carried=self.carried, statistics=self.statistics)
 
     def by_layer(self) -> dict[str, np.ndarray]:
         """{path by layer: parameter}, on the host."""

@@ -14,8 +14,8 @@ from vlmjax.weights.family import CARRIED, Family
 
 def write(bundle: Bundle, directory: epath.PathLike, what: str | None = None) -> Family:
     """Writes weights, config, tokenizer, processor and generation config of the part of the bundle that `what` names (`clip`, `llama`,
-    `qwen2`, `llava`; by default the largest one it has). config.json comes last. → the family it was written as."""
-    directory = epath.Path(directory)
+    `qwen2`, `llava`; by default the largest one it has), adapters merged into the kernels beside them. config.json comes last. → the family it was written as."""
+    directory, bundle = epath.Path(directory), bundle.with_adapters("merged")
     name = what or default(bundle)
     if name not in FAMILIES:
         raise UserError(f"--as: {name!r} is not one of {', '.join(FAMILIES)}")

@@ -101,7 +101,7 @@ def test_an_optimizer_with_state_for_a_frozen_component_is_found_by_its_bytes(tm
 
 def test_a_trainable_leaf_behind_a_stop_gradient_is_found_before_the_first_step(tmp_path):
     stage = tiny.stage(trainable=((".*", True),))
-    def loss(params, batch):
+    def loss(params, batch, key=None):
         return stage.loss({**params, "encoder": jax.lax.stop_gradient(params["encoder"])}, batch)
     program = step.make(loss, stage.optimizer, optim.schedule(stage.config.optimizer, stage.steps), 1)
     with pytest.raises(ProofError, match="the loss does not depend on the trainable parameter encoder/"):
@@ -111,7 +111,7 @@ def test_a_trainable_leaf_behind_a_stop_gradient_is_found_before_the_first_step(
 def test_a_trainable_layer_that_the_loss_does_not_reach_is_found(tmp_path):
     """The last block of the encoder is left in the state although the feature is read before it: only weight decay would move it."""
     stage = tiny.stage(trainable=((".*", True),))
-    def loss(params, batch):
+    def loss(params, batch, key=None):
         layers = jax.tree.map(lambda leaf: leaf.at[1].set(jax.lax.stop_gradient(leaf[1])), params["encoder"]["layers"])
         return stage.loss({**params, "encoder": {**params["encoder"], "layers": layers}}, batch)
     program = step.make(loss, stage.optimizer, optim.schedule(stage.config.optimizer, stage.steps), 1)

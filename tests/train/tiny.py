@@ -28,9 +28,9 @@ def config(trainable=ALIGN, objective="next_token", steps=5, images=1, batch=8, 
                              images=images, targets=4, steps=steps, optimizer=optimizer, **more)
 
 
-def stage(name="align", mesh=None, precision=build.Precision(compute="float32"), parts=None, **kwargs):
+def stage(name="align", mesh=None, precision=build.Precision(compute="float32"), parts=None, seed=0, **kwargs):
     settings = config(**kwargs)
-    return build.stage(name, settings, parts or modules(), precision, mesh or one_device(), settings.steps)
+    return build.stage(name, settings, parts or modules(), precision, mesh or one_device(), settings.steps, seed)
 
 
 def one_device():

@@ -5,6 +5,7 @@ import time
 import jax
 from etils import epath
 
+from vlmjax import bundle as bundles
 from vlmjax import pretrained, sharding
 from vlmjax.bundle import Bundle
 from vlmjax.commands import common
@@ -36,6 +37,7 @@ def main(argv: list[str]) -> None:
     flags.add_argument("--rows", type=int, default=EvaluateConfig.rows, help="rows of a batch")
     flags.add_argument("--dtype", default="float32")
     flags.add_argument("--mesh", default="", help="for example replica:1,fsdp:8,tensor:1 (default: all devices on fsdp)")
+    flags.add_argument("--adapters", default="on", choices=bundles.ADAPTERS, help="LoRA's: as trained, left out, or merged into the weights")
     flags.add_argument("--output", help="where results go (default: the model's directory)")
     flags.add_argument("--rescore", action="store_true", help="score stored predictions again, without a model")
     args = flags.read(argv)
@@ -52,7 +54,7 @@ def main(argv: list[str]) -> None:
             runner.write(output, task, {**runner.rescore(predictions, TASKS[task]), **kept}, predictions)
     else:
         mesh = sharding.make_mesh(common.parse_mesh(args.mesh))
-        model = pretrained.load(common.expand(args.model), args.dtype, mesh)
+        model = pretrained.load(common.expand(args.model), args.dtype, mesh).with_adapters(args.adapters)
         config = EvaluateConfig(args.split, tuple(args.control.split(",")), {}, args.rows)
         for task in tasks:
             score(model, task, config, args.data_dir, output, args.limit)

@@ -90,7 +90,7 @@ def train(node: Any, changed: dict[str, list], workdir: str, data_dir: str) -> N
         processor = Processor(tokenizer, templates[name], layouts[name])
         data[name] = common.pipeline(name, stage, sources.by_stage[name], processor, build.batch_shape(stage, encoder), config.seed)
         steps = stage.steps or data[name].steps(stage.epochs)
-        stages[name] = build.stage(name, stage, modules, config.precision, mesh, steps)
+        stages[name] = build.stage(name, stage, modules, config.precision, mesh, steps, config.seed)
     used = [name for name in modules if any(name in stage.components for stage in stages.values())]
     truth = Truth(workdir, modules, stages, config.seed, mesh, common.parameter_sources(checkpoints))
     if jax.process_index() == 0:
@@ -99,12 +99,14 @@ def train(node: Any, changed: dict[str, list], workdir: str, data_dir: str) -> N
     log = record.read(workdir) or record.start(configs.fingerprint(node), mesh)
     same_machine(log, mesh)
     say(plan(config, stages, data, mesh))
+    for line in beginnings(config.model, modules, checkpoints):
+        say(line)
     for position, name in enumerate(config.run):
         if name not in record.finished(log):
-            checkpoints = Checkpoints(workdir, name, config.checkpoint.keep)
-            say(f"{name}: {'starts' if checkpoints.latest() is None else f'resumes at step {checkpoints.latest()}'}")
+            saved = Checkpoints(workdir, name, config.checkpoint.keep)
+            say(f"{name}: {'starts' if saved.latest() is None else f'resumes at step {saved.latest()}'}")
             owners = truth.owners(stages[name].components, record.finished(log))
-            outcome = loop.run(stages[name], truth.load(stages[name].components, record.finished(log)), data[name], checkpoints,
+            outcome = loop.run(stages[name], truth.load(stages[name].components, record.finished(log)), data[name], saved,
                                metrics.Writer(workdir, name, config.logging), {"fingerprint": log["fingerprint"], "config": mine["config"], "from": owners_by_component(owners)},
                                config.logging, config.checkpoint, config.prefetch)
             rows = metrics.read(workdir, name)
@@ -158,6 +160,17 @@ def plan(config: RunConfig, stages: dict[str, build.Stage], data: dict[str, loop
     parts = [f"{name} {stage.steps} steps x {stage.config.batch} rows ({data[name].examples(0)} examples)" for name, stage in stages.items()]
     time_left = f"; about {config.expected_seconds // 60} min {config.expected_seconds % 60} s on 2 CPU cores" if config.expected_seconds else ""
     return f"plan: {' → '.join(parts)} → evaluate, on {jax.device_count()} {jax.devices()[0].device_kind} device(s){time_left}"
+
+
+def beginnings(config: build.ModelConfig, modules: dict[str, Any], checkpoints: dict[str, pretrained.Checkpoint]) -> list[str]:
+    """Where each component's parameters come from, and which of them are new."""
+    lines = []
+    for name, checkpoint in checkpoints.items():
+        held, asked = getattr(checkpoint.sizes[name], "lora", None), getattr(modules[name].config, "lora", None)
+        new = f"; new: adapters of rank {asked.rank} beside {', '.join(p for p in modules[name].config.projections if asked.adapts(p))}" if asked and not held else ""
+        lines.append(f"{name}: from {getattr(config, name).weights}{new}")
+    new = [name for name in modules if name not in checkpoints and not (name == "contrast_head" and "text_tower" in checkpoints)]
+    return lines + ([f"new, at random: {', '.join(new)}"] if new else [])
 
 
 def owners_by_component(owners: dict[str, str]) -> dict[str, list[str]]:

@@ -7,6 +7,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from vlmjax.models.lora import LoRAConfig, adapt
 from vlmjax.models.parts import fan_in, name_axes
 
 Attend = Callable[[jax.Array, jax.Array, jax.Array, jax.Array | None], jax.Array]
@@ -84,8 +85,8 @@ class Attention(nn.Module):
     """Projections, rotary positions and the cache around `attend`.
 
     biases: which of the projections "q", "k", "v", "o" have one. theta: base of the rotary angles, None: no rotary positions.
-    out_scale: of the initial standard deviation of the output projection.
-    Parameters: q/kernel [D, N, H], k/kernel and v/kernel [D, K, H], o/kernel [N, H, D]; biases [N, H], [K, H], [D].
+    out_scale: of the initial standard deviation of the output projection. lora: adapters beside q, k, v and o.
+    Parameters: q/kernel [D, N, H], k/kernel and v/kernel [D, K, H], o/kernel [N, H, D]; biases [N, H], [K, H], [D]; q_lora/{a, b}, ….
     """
 
     width: int
@@ -97,6 +98,7 @@ class Attention(nn.Module):
     out_scale: float = 1.0
     dtype: Any = jnp.float32
     attend: Attend = attend
+    lora: LoRAConfig | None = None
 
     @nn.compact
     def __call__(
@@ -116,7 +118,8 @@ class Attention(nn.Module):
 
         def project(name: str, heads: int) -> jax.Array:
             init = fan_in(D)
-            return nn.Einsum((D, heads, H), "BTD,DNH->BTNH", name in self.biases, self.dtype, kernel_init=init, name=name)(x)
+            y = nn.Einsum((D, heads, H), "BTD,DNH->BTNH", name in self.biases, self.dtype, kernel_init=init, name=name)(x)
+            return adapt(self.lora, f"attention/{name}", x, y)
 
         q, k, v = project("q", N), project("k", K), project("v", K)
         if self.theta is not None:
@@ -127,4 +130,5 @@ class Attention(nn.Module):
             cache = {"k": k, "v": v}
         out = self.attend(name_axes(q, "batch", "length", "heads", None), k, v, mask)  # [B, T, N, H]
         init = fan_in(N * H, self.out_scale)
-        return nn.Einsum((N, H, D), "BTNH,NHD->BTD", "o" in self.biases, self.dtype, kernel_init=init, name="o")(out), cache
+        y = nn.Einsum((N, H, D), "BTNH,NHD->BTD", "o" in self.biases, self.dtype, kernel_init=init, name="o")(out)
+        return adapt(self.lora, "attention/o", out, y, inputs=2), cache

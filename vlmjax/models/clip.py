@@ -3,7 +3,7 @@ import dataclasses
 import functools
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import chex
 import flax.linen as nn
@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from vlmjax.models.attention import Attend, attend, visible
+from vlmjax.models.lora import ATTENTION, LoRAConfig, dropout
 from vlmjax.models.parts import fan_in, layer_norm, look_up, name_axes
 from vlmjax.models.patch_embed import normalise
 from vlmjax.models.stack import Stack
@@ -22,7 +23,10 @@ MAX_SCALE = 100.0  # CLIP paper §2.5: above it training is unstable
 
 @dataclasses.dataclass(frozen=True)
 class TextConfig:
-    """Sizes of the text tower. length: the most tokens it has positions for. joint: width of the space it shares with images."""
+    """Sizes of the text tower. length: the most tokens it has positions for. joint: width of the space it shares with images. lora: adapters
+    of its projections."""
+
+    projections: ClassVar = (*ATTENTION, "mlp/up", "mlp/down")
 
     vocab: int
     length: int
@@ -33,6 +37,7 @@ class TextConfig:
     joint: int
     activation: str = "quick_gelu"
     eps: float = 1e-5
+    lora: LoRAConfig | None = None
 
 
 class TextTower(nn.Module):
@@ -112,17 +117,17 @@ class CLIP:
     text_tower: TextTower
     contrast_head: ContrastHead
 
-    def image_features(self, params: Params, pixels: jax.Array) -> jax.Array:
-        """u8[B, 1, h, w, 3] → f32[B, J] of the class token, or of the mean patch in an encoder without one."""
+    def image_features(self, params: Params, pixels: jax.Array, key: jax.Array | None = None) -> jax.Array:
+        """u8[B, 1, h, w, 3] → f32[B, J] of the class token, or of the mean patch in an encoder without one. key: of dropout, None: none is dropped."""
         config = self.encoder.config
         chex.assert_shape(pixels, (None, 1, config.size, config.size, 3))
-        x = self.encoder.apply({"params": params["encoder"]}, normalise(pixels[:, 0], config.mean, config.std))
+        x = self.encoder.apply({"params": params["encoder"]}, normalise(pixels[:, 0], config.mean, config.std), rngs=dropout(key, "encoder"))
         pooled = x[:, 0] if config.class_token else x.mean(axis=1)
         return self.contrast_head.apply({"params": params["contrast_head"]}, pooled, method="image")
 
-    def text_features(self, params: Params, tokens: jax.Array, segments: jax.Array) -> jax.Array:
+    def text_features(self, params: Params, tokens: jax.Array, segments: jax.Array, key: jax.Array | None = None) -> jax.Array:
         """tokens i32[B, T], segments i32[B, T] (0: padding) → f32[B, J]."""
-        pooled = self.text_tower.apply({"params": params["text_tower"]}, tokens, segments)
+        pooled = self.text_tower.apply({"params": params["text_tower"]}, tokens, segments, rngs=dropout(key, "text_tower"))
         return self.contrast_head.apply({"params": params["contrast_head"]}, pooled, method="text")
 
     def logit_scale(self, params: Params) -> jax.Array:

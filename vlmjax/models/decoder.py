@@ -1,13 +1,14 @@
 """Language models of the Llama family: RMSNorm, rotary positions, grouped heads, gated MLP."""
 import dataclasses
 import functools
-from typing import Any
+from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from vlmjax.models.attention import Attend, Attention, attend
+from vlmjax.models.lora import ATTENTION, LoRAConfig, adapt
 from vlmjax.models.parts import fan_in, look_up, name_axes
 from vlmjax.models.stack import Stack
 from vlmjax.stacks import segment_bounds, segment_name
@@ -15,7 +16,10 @@ from vlmjax.stacks import segment_bounds, segment_name
 
 @dataclasses.dataclass(frozen=True)
 class DecoderConfig:
-    """theta: base of the rotary angles. qkv_bias: Qwen2 has them. tied: logits are read with the embedding table."""
+    """theta: base of the rotary angles. qkv_bias: Qwen2 has them. tied: logits are read with the embedding table. lora: adapters
+    of its projections."""
+
+    projections: ClassVar = (*ATTENTION, "mlp/gate", "mlp/up", "mlp/down")
 
     vocab: int
     width: int
@@ -28,6 +32,7 @@ class DecoderConfig:
     theta: float = 1e4
     qkv_bias: bool = False
     tied: bool = False
+    lora: LoRAConfig | None = None
 
 
 class MLP(nn.Module):
@@ -36,13 +41,15 @@ class MLP(nn.Module):
     mlp: int
     out_scale: float = 1.0
     dtype: Any = jnp.float32
+    lora: LoRAConfig | None = None
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         D = x.shape[-1]
-        gate, up = (nn.Dense(self.mlp, False, self.dtype, kernel_init=fan_in(D), name=name)(x) for name in ("gate", "up"))
+        gate, up = (adapt(self.lora, f"mlp/{name}", x, nn.Dense(self.mlp, False, self.dtype, kernel_init=fan_in(D), name=name)(x)) for name in ("gate", "up"))
         hidden = name_axes(nn.silu(gate) * up, "batch", "length", "mlp")
-        return nn.Dense(D, False, self.dtype, kernel_init=fan_in(self.mlp, self.out_scale), name="down")(hidden)
+        y = nn.Dense(D, False, self.dtype, kernel_init=fan_in(self.mlp, self.out_scale), name="down")(hidden)
+        return adapt(self.lora, "mlp/down", hidden, y)
 
 
 class Block(nn.Module):
@@ -66,11 +73,12 @@ class Block(nn.Module):
             out_scale=out_scale,
             dtype=self.dtype,
             attend=self.attend,
+            lora=c.lora,
             name="attention",
         )
         y, cache = attention(nn.RMSNorm(c.eps, self.dtype, name="norm1")(x), positions, mask, cache, start)
         x = name_axes(x + y, "batch", "length", "embed")
-        y = MLP(c.mlp, out_scale, self.dtype, name="mlp")(nn.RMSNorm(c.eps, self.dtype, name="norm2")(x))
+        y = MLP(c.mlp, out_scale, self.dtype, c.lora, name="mlp")(nn.RMSNorm(c.eps, self.dtype, name="norm2")(x))
         return name_axes(x + y, "batch", "length", "embed"), cache
 
 

@@ -61,7 +61,7 @@ class Stack(nn.Module):
             scan = nn.scan(
                 body,
                 variable_axes={"params": 0, "intermediates": 0},
-                split_rngs={"params": True},
+                split_rngs={"params": True, "dropout": True},
                 in_axes=(0, nn.broadcast, nn.broadcast, nn.broadcast),
                 length=length,
                 unroll=unroll,

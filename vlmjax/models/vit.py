@@ -1,7 +1,7 @@
 """Vision transformers: images to patch vectors that have seen each other."""
 import dataclasses
 import functools
-from typing import Any
+from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax
@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from vlmjax.layout import ImageLayout
 from vlmjax.models.attention import Attend, Attention, attend
+from vlmjax.models.lora import ATTENTION, LoRAConfig, adapt
 from vlmjax.models.parts import ACTIVATIONS, fan_in, layer_norm, name_axes
 from vlmjax.models.patch_embed import PatchEmbed
 from vlmjax.models.stack import Stack
@@ -21,8 +22,10 @@ class ViTConfig:
     size, patch: side of the image and of a patch in pixels. pre_norm: a norm before the first block (CLIP's `pre_layrnorm`).
     final_norm: one after the last. qkv_bias: which of the three projections have a bias. feature_layer: the output that a
     language model reads, as in transformers' `hidden_states`: -1 the last block, -2 the one before. mean, std: of the pixels
-    it was trained on, per channel, of values in [0, 1].
+    it was trained on, per channel, of values in [0, 1]. lora: adapters of its projections.
     """
+
+    projections: ClassVar = (*ATTENTION, "mlp/up", "mlp/down")
 
     size: int
     patch: int
@@ -40,6 +43,7 @@ class ViTConfig:
     feature_layer: int = -2
     mean: tuple[float, float, float] = ImageLayout.mean
     std: tuple[float, float, float] = ImageLayout.std
+    lora: LoRAConfig | None = None
 
     @property
     def tokens_per_image(self) -> int:
@@ -59,13 +63,15 @@ class MLP(nn.Module):
     layers: int
     activation: str
     dtype: Any = jnp.float32
+    lora: LoRAConfig | None = None
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         E = x.shape[-1]
-        x = nn.Dense(self.mlp, dtype=self.dtype, kernel_init=fan_in(2 * E), name="up")(x)
-        x = ACTIVATIONS[self.activation](name_axes(x, "batch", "length", "mlp"))
-        return nn.Dense(E, dtype=self.dtype, kernel_init=fan_in(E, (2 * self.layers) ** -0.5), name="down")(x)
+        hidden = adapt(self.lora, "mlp/up", x, nn.Dense(self.mlp, dtype=self.dtype, kernel_init=fan_in(2 * E), name="up")(x))
+        hidden = ACTIVATIONS[self.activation](name_axes(hidden, "batch", "length", "mlp"))
+        y = nn.Dense(E, dtype=self.dtype, kernel_init=fan_in(E, (2 * self.layers) ** -0.5), name="down")(hidden)
+        return adapt(self.lora, "mlp/down", hidden, y)
 
 
 class Block(nn.Module):
@@ -91,11 +97,12 @@ class Block(nn.Module):
             out_scale=(2 * c.layers) ** -0.5,
             dtype=self.dtype,
             attend=self.attend,
+            lora=c.lora,
             name="attention",
         )
         y, cache = attention(layer_norm(c.eps, self.dtype, "norm1")(x), positions, mask, cache, start)
         x = name_axes(x + y, "batch", "length", "embed")
-        y = MLP(c.mlp, c.layers, c.activation, self.dtype, name="mlp")(layer_norm(c.eps, self.dtype, "norm2")(x))
+        y = MLP(c.mlp, c.layers, c.activation, self.dtype, c.lora, name="mlp")(layer_norm(c.eps, self.dtype, "norm2")(x))
         return name_axes(x + y, "batch", "length", "embed"), cache
 
 

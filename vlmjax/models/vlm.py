@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from vlmjax.models.attention import visible
 from vlmjax.models.decoder import Decoder
+from vlmjax.models.lora import dropout
 from vlmjax.models.parts import name_axes
 from vlmjax.models.patch_embed import normalise
 from vlmjax.models.projector import Projector
@@ -47,41 +48,41 @@ class VLM:
     projector: Projector | None
     decoder: Decoder
 
-    def image_tokens(self, params: Params, pixels: jax.Array) -> jax.Array:
+    def image_tokens(self, params: Params, pixels: jax.Array, key: jax.Array | None = None) -> jax.Array:
         """u8[B, M, h, w, 3] → f[B, M·P, D]: image after image, without class tokens. Images that are not real cost the same."""
         config = self.encoder.config
         B, M = pixels.shape[:2]
         P, E, D = config.tokens_per_image, config.width, self.projector.out_width
         chex.assert_shape(pixels, (B, M, config.size, config.size, 3))
         images = normalise(pixels.reshape(B * M, *pixels.shape[2:]), config.mean, config.std)
-        patches = self.encoder.apply({"params": params["encoder"]}, images)[:, -P:]
+        patches = self.encoder.apply({"params": params["encoder"]}, images, rngs=dropout(key, "encoder"))[:, -P:]
         chex.assert_shape(patches, (B * M, P, E))
         tokens = self.projector.apply({"params": params["projector"]}, patches)
         chex.assert_shape(tokens, (B * M, P, D))
         return name_axes(tokens.reshape(B, M * P, D), "batch", "length", "embed")
 
-    def inputs(self, params: Params, batch: Batch) -> jax.Array:
+    def inputs(self, params: Params, batch: Batch, key: jax.Array | None = None) -> jax.Array:
         """What the language model reads, f[B, T, D]: text embeddings with image tokens in their places."""
         chex.assert_equal_shape([batch["tokens"], batch["image_slots"]])
         text = self.decoder.apply({"params": params["decoder"]}, batch["tokens"], method="embed")
         if self.encoder is None or batch["pixels"].shape[1] == 0:
             return text
-        return merge(text, self.image_tokens(params, batch["pixels"]), batch["image_slots"])
+        return merge(text, self.image_tokens(params, batch["pixels"], key), batch["image_slots"])
 
-    def hidden(self, params: Params, batch: Batch, capture: bool = False) -> Any:
+    def hidden(self, params: Params, batch: Batch, capture: bool = False, key: jax.Array | None = None) -> Any:
         """f[B, T, D] after the decoder's final norm, every place of the row; with `capture` also the decoder's intermediates (see
-        stack.hidden_states)."""
+        stack.hidden_states). key: of dropout, None: none is dropped."""
         segments, positions = batch["segments"], batch["positions"]
         mask = visible(segments, positions, batch["parents"], segments, positions, batch["prefix"])
-        inputs = {"params": params["decoder"]}, self.inputs(params, batch), positions, mask
+        inputs = {"params": params["decoder"]}, self.inputs(params, batch, key), positions, mask
         if capture:
             (hidden, _), captured = self.decoder.apply(*inputs, mutable=["intermediates"])
             return hidden, captured["intermediates"]
-        return self.decoder.apply(*inputs)[0]
+        return self.decoder.apply(*inputs, rngs=dropout(key, "decoder"))[0]
 
-    def logits(self, params: Params, batch: Batch) -> jax.Array:
+    def logits(self, params: Params, batch: Batch, key: jax.Array | None = None) -> jax.Array:
         """f32[B, S, V] at the batch's `target_positions`."""
-        picked = pick(self.hidden(params, batch), batch["target_positions"])
+        picked = pick(self.hidden(params, batch, key=key), batch["target_positions"])
         logits = self.decoder.apply({"params": params["decoder"]}, picked, method="logits")
         chex.assert_shape(logits, (*batch["target_positions"].shape, self.decoder.config.vocab))
         return logits

@@ -1,6 +1,7 @@
 """A stage's config → module, labels, optimizer, abstract state, shardings and step. Touches no data and no device."""
 import contextlib
 import dataclasses
+import zlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -14,6 +15,7 @@ from vlmjax import losses, optim, param_rules, sharding, stacks
 from vlmjax.data import batch as batches
 from vlmjax.errors import UserError, did_you_mean
 from vlmjax.models import clip, decoder, init_params, projector, vit
+from vlmjax.models.lora import LoRAConfig
 from vlmjax.models.vlm import VLM
 from vlmjax.train import state, step
 
@@ -41,12 +43,13 @@ class Precision:
 class Component:
     """A variant of the model room's tables, or, without one, the sizes that `weights` has. weights: a checkpoint to start from (a run, a
     directory, `hf://org/name`), empty: random. vocab: 0 takes the table's, −1 the tokenizer's. feature_layer: of an encoder, as in
-    transformers' hidden_states (−1: after the last block); None takes the table's."""
+    transformers' hidden_states (−1: after the last block); None takes the table's. lora: adapters to add; those that `weights` holds stay."""
 
     variant: str = ""
     weights: str = ""
     vocab: int = 0
     feature_layer: int | None = None
+    lora: LoRAConfig | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -160,7 +163,7 @@ def modules(config: ModelConfig, vocabulary: int, compute: str, compiled: Compil
         if sizes and component.vocab:
             sizes = dataclasses.replace(sizes, vocab=vocabulary if component.vocab == -1 else component.vocab)
         if stored:
-            differ = [f"{key} {b}, not {a}" for key, a in vars(sizes or stored).items() if key not in ("mean", "std", "feature_layer") and a != (b := vars(stored)[key])]
+            differ = [f"{key} {b}, not {a}" for key, a in vars(sizes or stored).items() if key not in ("mean", "std", "feature_layer", "lora") and a != (b := vars(stored)[key])]
             if differ:
                 raise UserError(f"model.{where}: {component.weights} has {', '.join(differ)} (variant '' takes the checkpoint's sizes)")
             sizes = stored
@@ -170,6 +173,13 @@ def modules(config: ModelConfig, vocabulary: int, compute: str, compiled: Compil
             if not hasattr(sizes, "feature_layer") or not -sizes.layers <= component.feature_layer <= -1:
                 raise UserError(f"model.{where}.feature_layer: {component.feature_layer} is not one of -{getattr(sizes, 'layers', 0)} … -1")
             sizes = dataclasses.replace(sizes, feature_layer=component.feature_layer)
+        if component.lora:
+            if not hasattr(sizes, "projections"):
+                raise UserError(f"model.{where}.lora: adapters go beside the projections of layers, and a {where} has none")
+            component.lora.check(f"model.{where}.lora", sizes.projections)
+            if sizes.lora not in (None, component.lora):
+                raise UserError(f"model.{where}.lora: {component.weights} has other adapters ({sizes.lora}); merge them first: vlmjax convert --model={component.weights} --to=DIR")
+            sizes = dataclasses.replace(sizes, lora=component.lora)
         return sizes
 
     options = dict(dtype=jnp.dtype(compute), unroll=compiled.unroll or True, remat=compiled.remat)
@@ -236,18 +246,18 @@ def recut(parts: dict[str, nn.Module], labels: dict[str, Any]) -> dict[str, nn.M
 
 def loss_of(model: Any, objective: str) -> step.Loss:
     if objective == "contrastive":
-        def loss(params, batch):
-            image = model.image_features(params, batch["pixels"])
-            text = model.text_features(params, batch["tokens"], batch["segments"])
+        def loss(params, batch, key=None):
+            image = model.image_features(params, batch["pixels"], key)
+            text = model.text_features(params, batch["tokens"], batch["segments"], key)
             return losses.contrastive(image, text, model.logit_scale(params), batch["pair"])
     else:
-        def loss(params, batch):
-            return losses.next_token(model.logits(params, batch), batch["targets"], batch["weights"])
+        def loss(params, batch, key=None):
+            return losses.next_token(model.logits(params, batch, key), batch["targets"], batch["weights"])
     return loss
 
 
-def stage(name: str, config: StageConfig, available: dict[str, nn.Module], precision: Precision, mesh: Mesh, steps: int) -> Stage:
-    """`available`: from `modules`; `steps`: from config.steps, or counted from config.epochs by who knows the data."""
+def stage(name: str, config: StageConfig, available: dict[str, nn.Module], precision: Precision, mesh: Mesh, steps: int, seed: int = 0) -> Stage:
+    """`available`: from `modules`; `steps`: from config.steps, or counted from config.epochs by who knows the data; `seed`: of dropout."""
     where = f"stages.{name}"
     config.check(where, mesh)
     parts = needed(available, config.objective, config.images, where)
@@ -258,7 +268,9 @@ def stage(name: str, config: StageConfig, available: dict[str, nn.Module], preci
     optimizer = optim.make(config.optimizer, by_layer, steps, jnp.dtype(precision.moments))
     shape = batch_shape(config, parts["encoder"].config if "encoder" in parts else None)
     abstract = abstract_state(abstract_params(parts), by_layer, optimizer, precision, mesh)
-    program = step.make(loss, optimizer, optim.schedule(config.optimizer, steps), config.accumulate)
+    drops = any(part.config.lora and part.config.lora.dropout for part in parts.values() if hasattr(getattr(part, "config", None), "lora"))
+    key = (lambda number: jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), zlib.crc32(name.encode())), number)) if drops else None
+    program = step.make(loss, optimizer, optim.schedule(config.optimizer, steps), config.accumulate, key)
     return Stage(name, config, steps, mesh, shape, model, by_layer, loss, optimizer, program, abstract, tuple(parts))
 
 

@@ -10,28 +10,29 @@ from vlmjax import optim, param_rules, stacks
 from vlmjax.train.state import Learned
 
 Batch = dict[str, jax.Array]
-Loss = Callable[[Any, Batch], tuple[jax.Array, jax.Array, jax.Array]]  # params, batch → sum of losses, count, hits
+Loss = Callable[..., tuple[jax.Array, jax.Array, jax.Array]]  # params, batch, key of dropout or None → sum of losses, count, hits
 
 
-def gradients(loss: Loss, accumulate: int) -> Callable[[Any, Any, Batch], tuple[tuple[jax.Array, jax.Array, jax.Array], Any]]:
-    """(trainable, frozen, batch) → ((sum of losses, count, hits), gradient of the sum), over `accumulate` micro-batches."""
-    def sums(trainable, frozen, batch):
-        total, count, hits = loss(optim.merge(trainable, frozen), batch)
+def gradients(loss: Loss, accumulate: int) -> Callable[..., tuple[tuple[jax.Array, jax.Array, jax.Array], Any]]:
+    """(trainable, frozen, batch, key of dropout or None) → ((sum of losses, count, hits), gradient of the sum), over `accumulate` micro-batches."""
+    def sums(trainable, frozen, batch, key):
+        total, count, hits = loss(optim.merge(trainable, frozen), batch, key)
         return total, (count, hits)
 
-    def one(trainable, frozen, batch):
-        (total, (count, hits)), grads = jax.value_and_grad(sums, has_aux=True)(trainable, frozen, batch)
+    def one(trainable, frozen, batch, key=None):
+        (total, (count, hits)), grads = jax.value_and_grad(sums, has_aux=True)(trainable, frozen, batch, key)
         return (total, count, hits), grads
 
     if accumulate == 1:
         return one
 
-    def several(trainable, frozen, batch):
+    def several(trainable, frozen, batch, key=None):
         # Row r goes to micro-batch r mod A, so that rows stay on the device they lie on.
         micro = jax.tree.map(lambda x: jnp.swapaxes(x.reshape(x.shape[0] // accumulate, accumulate, *x.shape[1:]), 0, 1), batch)
-        add = lambda carry, part: (jax.tree.map(jnp.add, carry, one(trainable, frozen, part)), None)
+        keys = None if key is None else jax.random.split(key, accumulate)
+        add = lambda carry, part: (jax.tree.map(jnp.add, carry, one(trainable, frozen, *part)), None)
         zero = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(one, trainable, frozen, jax.tree.map(lambda x: x[0], micro)))
-        return jax.lax.scan(add, zero, micro)[0]
+        return jax.lax.scan(add, zero, (micro, keys))[0]
 
     return several
 
@@ -41,16 +42,16 @@ def by_component(tree: Any) -> dict[str, jax.Array]:
     return {name: optax.global_norm(part) for name, part in tree.items() if jax.tree.leaves(part)}
 
 
-def make(loss: Loss, optimizer: optax.GradientTransformation, schedule: optax.Schedule, accumulate: int):
+def make(loss: Loss, optimizer: optax.GradientTransformation, schedule: optax.Schedule, accumulate: int, key: Callable[[jax.Array], jax.Array] | None = None):
     """→ step(learned, frozen, batch) -> (learned, metrics {name: f32[]}).
 
     Sums and counts are accumulated and divided once, so the loss does not depend on how rows are grouped or split. A step
-    whose loss or gradient is not finite changes nothing but `step` and `skipped`.
+    whose loss or gradient is not finite changes nothing but `step` and `skipped`. key: number of the step → key of its dropout; None: nothing is dropped.
     """
     differentiate = gradients(loss, accumulate)
 
     def step(learned: Learned, frozen: Any, batch: Batch) -> tuple[Learned, dict[str, jax.Array]]:
-        (total, count, hits), grads = differentiate(learned.trainable, frozen, batch)
+        (total, count, hits), grads = differentiate(learned.trainable, frozen, batch, key(learned.step) if key else None)
         count = jnp.maximum(count, 1.0)
         grads = jax.tree.map(lambda g: g / count, grads)
         updates, opt_state = optimizer.update(grads, learned.opt_state, learned.trainable)

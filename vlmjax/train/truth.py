@@ -15,7 +15,7 @@ from jax.sharding import Mesh
 
 from vlmjax import param_rules, sharding, stacks
 from vlmjax.errors import UserError
-from vlmjax.models import init_params
+from vlmjax.models import init_params, lora
 from vlmjax.train.build import Stage
 from vlmjax.train.checkpoint import Checkpoints
 
@@ -54,16 +54,27 @@ class Truth:
         return {path: leaves[path] for path in owners}
 
     def _initial(self, name: str) -> dict[str, jax.Array]:
-        """A component as it begins: its checkpoint, or a pure function of (seed, name), the same on every mesh."""
-        module = self.modules[name]
-        if name in self.sources:
-            like, read = stacks.expand(_abstract(module, name)), self.sources[name]()
-            if wrong := [path for path, leaf in like.items() if path not in read or read[path].shape != leaf.shape]:
-                raise UserError(f"model.{name}.weights: {wrong[0]} is not there in the shape {list(like[wrong[0]].shape)} that the config asks for")
-            return stacks.place(read, like, sharding.parameters(like, self.mesh))
-        key = jax.random.fold_in(jax.random.key(self.seed), zlib.crc32(name.encode()))
-        places = sharding.parameters(stacks.expand(_abstract(module, name)), self.mesh)
-        program = jax.jit(lambda k: stacks.expand(param_rules.flatten({name: init_params(module, k)})), out_shardings=places).lower(key)
+        """A component as it begins: its checkpoint, or a pure function of (seed, name), the same on every mesh. Adapters that the
+        checkpoint lacks are new."""
+        like = stacks.expand(_abstract(self.modules[name], name))
+        if name not in self.sources:
+            return self._random(name, like)
+        read = self.sources[name]()
+        new = {path: leaf for path, leaf in like.items() if lora.is_adapter(path) and path not in read}
+        stored = {path: leaf for path, leaf in like.items() if path not in new}
+        if wrong := [path for path, leaf in stored.items() if path not in read or read[path].shape != leaf.shape]:
+            raise UserError(f"model.{name}.weights: {wrong[0]} is not there in the shape {list(like[wrong[0]].shape)} that the config asks for")
+        return stacks.place(read, stored, sharding.parameters(stored, self.mesh)) | (self._random(name, new) if new else {})
+
+    def _random(self, name: str, like: Mapping[str, Any]) -> dict[str, jax.Array]:
+        """These leaves of a component, {path by layer: abstract}; the others are not computed."""
+        module, key = self.modules[name], jax.random.fold_in(jax.random.key(self.seed), zlib.crc32(name.encode()))
+
+        def draw(key):
+            flat = stacks.expand(param_rules.flatten({name: init_params(module, key)}))
+            return {path: flat[path] for path in like}
+
+        program = jax.jit(draw, out_shardings=sharding.parameters(like, self.mesh)).lower(key)
         # Random numbers are slow to compile for a CPU (7 s a component) and run once: less optimisation, a quarter of the time.
         options = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else {}
         return program.compile(compiler_options=options)(key)
