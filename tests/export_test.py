@@ -2,6 +2,7 @@
 import dataclasses
 import json
 import pathlib
+import shutil
 
 import numpy as np
 import pytest
@@ -9,7 +10,8 @@ import pytest
 from tests.evaluate import tiny
 from vlmjax import bundle, export, pretrained, stacks
 from vlmjax.__main__ import main
-from vlmjax.data.conversation import TEMPLATES
+from vlmjax.commands import common
+from vlmjax.data.conversation import RAW
 from vlmjax.errors import UserError
 from vlmjax.models import lora
 from vlmjax.train import build
@@ -84,6 +86,26 @@ def test_adapters_are_saved_merged_on_export_and_off_without_a_trace(tmp_path):
     component = build.Component(weights="run", lora=lora.LoRAConfig(rank=3, alpha=1.0))
     with pytest.raises(UserError, match="model.decoder.lora: run has other adapters .*merge them first"):
         build.modules(build.ModelConfig(decoder=component), 10, "float32", checkpoints={"decoder": pretrained.find(tmp_path / "run").sizes})
+
+
+def test_a_chat_template_is_read_kept_and_written(tmp_path):
+    source = tmp_path / "chat"
+    shutil.copytree(GOLDEN / "llama" / "model", source)
+    jinja = "{% for m in messages %}{{ m['role'] + ': ' + m['content'] + eos_token }}{% endfor %}{% if add_generation_prompt %}assistant: {% endif %}"
+    (source / "chat_template.jinja").write_text(jinja)
+    model = pretrained.load(source)
+    assert (model.template.user, model.template.assistant, model.template.end) == (("user: ", "</s>"), ("assistant: ", ""), "</s>")
+    pretrained.save(model, tmp_path / "run")
+    assert pretrained.load(tmp_path / "run").template == model.template == common.template("checkpoint", str(source))
+    export.write(pretrained.load(tmp_path / "run"), tmp_path / "out")
+    assert (tmp_path / "out" / "chat_template.jinja").read_text() == jinja
+    (source / "chat_template.jinja").write_text("{{ messages[0]['content'] }}")
+    with pytest.warns(UserWarning, match="does not write every turn once.*its prompts are raw"):
+        assert pretrained.load(source).template == RAW
+    with pytest.raises(UserError, match="does not write every turn once"):
+        common.template("checkpoint", str(source))
+    with pytest.raises(UserError, match="has no chat template; name one of"):
+        common.template("checkpoint", str(GOLDEN / "llama" / "model"))
 
 
 def test_what_transformers_cannot_express_is_refused(tmp_path):

@@ -6,6 +6,7 @@ from etils import epath
 
 from vlmjax import files
 from vlmjax.bundle import Bundle
+from vlmjax.data import chat_template
 from vlmjax.errors import UserError
 from vlmjax.models.decoder import DecoderConfig
 from vlmjax.weights import FAMILIES, image_processor, store
@@ -13,7 +14,7 @@ from vlmjax.weights.family import CARRIED, Family
 
 
 def write(bundle: Bundle, directory: epath.PathLike, what: str | None = None) -> Family:
-    """Writes weights, config, tokenizer, processor and generation config of the part of the bundle that `what` names (`clip`, `llama`,
+    """Writes weights, config, tokenizer, chat template, processor and generation config of the part of the bundle that `what` names (`clip`, `llama`,
     `qwen2`, `llava`; by default the largest one it has), adapters merged into the kernels beside them. config.json comes last. → the family it was written as."""
     directory, bundle = epath.Path(directory), bundle.with_adapters("merged")
     name = what or default(bundle)
@@ -37,6 +38,9 @@ def write(bundle: Bundle, directory: epath.PathLike, what: str | None = None) ->
         store.save(directory, family.write(mine), {"format": "pt"})
         files.write_json(directory / "tokenizer_config.json", tokenizer.transformers_config())
         tokenizer.save(directory / "tokenizer.json")
+        chat = chat_template.write(bundle.template, *(tokenizer.text_of(id_) if id_ is not None else "" for id_ in (tokenizer.bos, tokenizer.eos)))
+        if chat and "decoder" in family.components:
+            files.write(directory / chat_template.FILE, chat)
         if bundle.layout and "encoder" in family.components:
             treatment = image_processor.config(bundle.layout)
             files.write_json(directory / "preprocessor_config.json", treatment)

@@ -5,6 +5,7 @@ Our own format is a directory with `config.json` (sizes, template, layout), `tok
 families of name tables (weights/).
 """
 import dataclasses
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -20,6 +21,7 @@ from vlmjax import bundle as bundles
 from vlmjax import config as configs
 from vlmjax import files, param_rules, stacks, weights
 from vlmjax.bundle import Bundle
+from vlmjax.data import chat_template
 from vlmjax.data import tokenizer as tokenizers
 from vlmjax.data.conversation import RAW, Template
 from vlmjax.errors import UserError
@@ -53,6 +55,14 @@ class Checkpoint:
         if self.family:
             return tokenizers.from_checkpoint(self.directory, self.config)
         return tokenizers.Tokenizer.load(self.directory / TOKENIZER, self.config.get("tokens"))
+
+    def chat_template(self) -> Template | None:
+        """How the checkpoint lays out a conversation, None where it does not say."""
+        if not self.family:
+            return self.template
+        tokenizer, source = self.tokenizer(), chat_template.read(self.directory)
+        texts = [tokenizer.text_of(id_) if id_ is not None else "" for id_ in (tokenizer.bos, tokenizer.eos)]
+        return chat_template.parse(source, str(self.directory), *texts) if source else None
 
     def arrays(self) -> dict[str, np.ndarray]:
         """{path by layer: view of the file}: all parameters of all components, and those that are only carried."""
@@ -103,7 +113,12 @@ def load(path: epath.PathLike, dtype: str = "float32", mesh: Mesh | None = None)
     parts = modules(checkpoint.sizes, jnp.dtype(dtype), str(checkpoint.directory / CONFIG))
     arrays, tokenizer = checkpoint.arrays(), checkpoint.tokenizer()
     carried = {path: arrays.pop(path) for path in list(arrays) if path.startswith(CARRIED)}
-    bundle = bundles.make(parts, arrays, tokenizer, checkpoint.template, checkpoint.layout, mesh, str(checkpoint.directory), jnp.dtype(dtype))
+    try:
+        template = checkpoint.chat_template() or RAW
+    except UserError as error:
+        warnings.warn(f"{error}; until then its prompts are raw")
+        template = RAW
+    bundle = bundles.make(parts, arrays, tokenizer, template, checkpoint.layout, mesh, str(checkpoint.directory), jnp.dtype(dtype))
     found = statistics.check(param_rules.flatten(bundle.params), str(checkpoint.directory))
     return dataclasses.replace(bundle, family=checkpoint.family.name if checkpoint.family else "", carried=carried, statistics=found)
 

@@ -112,7 +112,13 @@ def parameter_sources(checkpoints: dict[str, pretrained.Checkpoint]) -> dict[str
     return sources | ({"contrast_head": reader(checkpoints["text_tower"], "contrast_head")} if "text_tower" in checkpoints else {})
 
 
-def template(name: str) -> conversation.Template:
+def template(name: str, tokenizer: str) -> conversation.Template:
+    """By name; `checkpoint`: the chat template of the checkpoint whose tokenizer the run has."""
+    if name == "checkpoint":
+        found = None if tokenizer == "words" or tokenizer.endswith(".json") else pretrained.find(tokenizer).chat_template()
+        if found is None:
+            raise UserError(f"template: {name}: {tokenizer} has no chat template; name one of {', '.join(conversation.TEMPLATES)}")
+        return found
     if name not in conversation.TEMPLATES:
         raise UserError(f"template: {name!r} is not known{did_you_mean(name, conversation.TEMPLATES)}")
     return conversation.TEMPLATES[name]

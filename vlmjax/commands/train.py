@@ -78,7 +78,7 @@ def train(node: Any, changed: dict[str, list], workdir: str, data_dir: str) -> N
 
     sources = common.Sources({name: config.stages[name] for name in config.run}, data_dir)
     tokenizer = common.tokenizer(config.tokenizer, sources)
-    templates = {name: common.template(config.stages[name].template or config.template) for name in config.run}
+    templates = {name: common.template(config.stages[name].template or config.template, config.tokenizer) for name in config.run}
     checkpoints = {name: pretrained.find(part.weights) for name, part in vars(config.model).items() if part and part.weights}
     modules = build.modules(config.model, tokenizer.vocabulary, config.precision.compute, config.compile, {name: c.sizes for name, c in checkpoints.items()})
     encoder = modules["encoder"].config if "encoder" in modules else None

@@ -17,7 +17,7 @@ class Template:
 
     first: stands before the first question in place of user[0], and holds a system message; None: user[0] does. whole: everything between two
     images is tokenised as one string, as the published models were trained; otherwise part by part. only_images: of a question only the
-    image is kept. raw: a text of the user is a whole prompt, and what stands in front of it is the tokenizer's business (`Tokenizer.encode_raw`).
+    image is kept. jinja: the source of a checkpoint's template, kept for its export. raw: a text of the user is a whole prompt, and what stands in front of it is the tokenizer's business (`Tokenizer.encode_raw`).
     """
 
     name: str
@@ -30,6 +30,7 @@ class Template:
     whole: bool = False
     only_images: bool = False
     raw: bool = False
+    jinja: str = ""
 
 
 class Piece(NamedTuple):
