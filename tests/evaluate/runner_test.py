@@ -55,6 +55,16 @@ def test_a_limit_keeps_the_same_other_images():
     assert few == many[:1]
 
 
+def test_a_sample_is_of_whole_images_and_keeps_the_same_other_images():
+    whole, (results, some) = (runner.evaluate(tiny.oracle(), tiny.TASK, "", controls=("real", "shuffled"), sample=n, seed=3) for n in (None, 7))
+    assert len(some) == 14 and results["provenance"]["sample"] == 7 and all(row in whole[1] for row in some)
+    asked = [row["image"] for row in some if row["control"] == "real"]
+    of = lambda image: sum(item.image == image for item in tiny.items())
+    assert sum(asked.count(image) < of(image) for image in set(asked)) <= 1
+    items = tiny.items()
+    assert runner.draw(items, 10**6, 0) == items and len({tuple(i.id for i in runner.draw(items, 3, seed)) for seed in range(20)}) > 1
+
+
 def test_two_towers_choose_the_nearest_text():
     results, predictions = runner.evaluate(tiny.oracle(), dataclasses.replace(tiny.CHOICE, open=lambda *_: (tiny.source(), colors())), "", batch_rows=2)
     assert values(results, "accuracy")["real"] == 1.0

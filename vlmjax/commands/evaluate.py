@@ -18,12 +18,14 @@ from vlmjax.train.metrics import say
 
 @dataclasses.dataclass(frozen=True)
 class EvaluateConfig:
-    """split: of each task's data set. after: {stage: tasks scored with the model as that stage leaves it}. rows: of a batch."""
+    """split: of each task's data set. after: {stage: tasks scored with the model as that stage leaves it}. rows: of a batch. sample: so many items of each
+    task, of images drawn by seed, 0 for all."""
 
     split: str = "test"
     controls: tuple[str, ...] = CONTROLS
     after: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
     rows: int = 50
+    sample: int = 0
     seed: int = 0
 
 
@@ -34,6 +36,7 @@ def main(argv: list[str]) -> None:
     flags.add_argument("--control", default=",".join(CONTROLS), help="of %(default)s (all by default)")
     flags.add_argument("--split", default="test")
     flags.add_argument("--limit", type=int, help="only the first so many items")
+    flags.add_argument("--sample", type=int, default=0, help="so many items, of images drawn by a fixed seed")
     flags.add_argument("--rows", type=int, default=EvaluateConfig.rows, help="rows of a batch")
     flags.add_argument("--dtype", default="float32")
     flags.add_argument("--mesh", default="", help="for example replica:1,fsdp:8,tensor:1 (default: all devices on fsdp)")
@@ -55,7 +58,7 @@ def main(argv: list[str]) -> None:
     else:
         mesh = sharding.make_mesh(common.parse_mesh(args.mesh))
         model = pretrained.load(common.expand(args.model), args.dtype, mesh).with_adapters(args.adapters)
-        config = EvaluateConfig(args.split, tuple(args.control.split(",")), {}, args.rows)
+        config = EvaluateConfig(args.split, tuple(args.control.split(",")), {}, args.rows, args.sample)
         for task in tasks:
             score(model, task, config, args.data_dir, output, args.limit)
     print(runner.table({task: runner.read_results(output)[task] for task in tasks}))
@@ -71,7 +74,7 @@ def score(model: Bundle, task: str, config: EvaluateConfig, data_dir: str, outpu
             said = time.monotonic()
             say(f"{task}: {done}/{total}, {(said - began) / done * (total - done):.0f} s left")
 
-    results, predictions = runner.evaluate(model, TASKS[task], data_dir, config.split, config.controls, config.rows, limit, config.seed, progress=progress)
+    results, predictions = runner.evaluate(model, TASKS[task], data_dir, config.split, config.controls, config.rows, limit, config.sample or None, config.seed, progress=progress)
     if jax.process_index() == 0:
         runner.write(output, task, results, predictions)
     scores = ", ".join(f"{control} {100 * results[control][TASKS[task].metric]['value']:.1f} %" for control in config.controls if control in results)

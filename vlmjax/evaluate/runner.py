@@ -34,23 +34,24 @@ class Request:
 
 
 def evaluate(bundle: Bundle, task: Task, data_dir: str, split: str = "test", controls: Sequence[str] = CONTROLS, batch_rows: int = 50,
-             limit: int | None = None, seed: int = 0, length: int = MAX_LENGTH, progress: Progress = lambda done, total: None,
+             limit: int | None = None, sample: int | None = None, seed: int = 0, length: int = MAX_LENGTH, progress: Progress = lambda done, total: None,
              ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """→ (the task's entry of results.json, predictions: one dict per item and control).
 
-    limit: the first so many items. seed: of the derangement of `shuffled`, which is over the images of the whole split. length: a
+    limit: the first so many items. sample: so many, of images drawn by `seed` (see `draw`). seed: also of the derangement of `shuffled`, which is over the
+    images of the whole split. length: a
     question whose prompt and image need more tokens is refused. progress: called with (requests answered, requests).
     """
     for control in controls:
         if control not in CONTROLS:
             raise UserError(f"--control: {control!r} is not known{did_you_mean(control, CONTROLS)}")
-    if batch_rows < 1 or (limit is not None and limit < 1):
-        raise UserError(f"evaluate: rows ({batch_rows}) and limit ({limit}) are at least 1")
+    if batch_rows < 1 or any(n is not None and n < 1 for n in (limit, sample)):
+        raise UserError(f"evaluate: rows ({batch_rows}), limit ({limit}) and sample ({sample}) are at least 1")
     source, items = task.open(data_dir, split)
     if not items:
         raise UserError(f"{task.name}: the split {split!r} has no items")
     other = derangement((item.image for item in items if item.image is not None), seed) if "shuffled" in controls else {}
-    items = items[:limit]
+    items = (draw(items, sample, seed) if sample else items)[:limit]
     requests = {control: [Request(item.turns, _shown(control, item, other)) for item in items] for control in controls if control in SHOWN}
     distinct = list(dict.fromkeys(request for asked in requests.values() for request in asked))
     names = {request: item.id for asked in requests.values() for request, item in zip(asked, items)}
@@ -65,9 +66,19 @@ def evaluate(bundle: Bundle, task: Task, data_dir: str, split: str = "test", con
                    for control in controls for item, text in zip(items, texts[control])]
     provenance = {
         "data": data_hash(source, items), "split": split, "items": len(items), "prompt": _prompt(bundle, task, items[0]), "parser": task.parser,
-        "image": dataclasses.asdict(bundle.layout) if bundle.layout else None, "seed": seed, "commit": record.git_commit(),
+        "image": dataclasses.asdict(bundle.layout) if bundle.layout else None, "seed": seed, "sample": sample, "commit": record.git_commit(),
     }
     return {**rescore(predictions, task), "provenance": provenance}, predictions
+
+
+def draw(items: Sequence[Item], count: int, seed: int) -> list[Item]:
+    """`count` items, in their natural order: all of some images drawn by `seed`, of the last image only the first so many."""
+    by_image: dict[str, list[int]] = {}
+    for i, item in enumerate(items):
+        by_image.setdefault(item.image if item.image is not None else item.id, []).append(i)
+    keys = list(by_image)
+    drawn = [i for k in np.random.default_rng(seed).permutation(len(keys)) for i in by_image[keys[k]]]
+    return [items[i] for i in sorted(drawn[:count])]
 
 
 def rescore(predictions: Iterable[Mapping[str, Any]], task: Task) -> dict[str, Any]:
