@@ -2,7 +2,6 @@
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 
 from vlmjax.data import sentencepiece
@@ -36,18 +35,16 @@ def backend(metadata: Mapping[str, Any], where: str) -> Tokenizer:
     """Byte-level BPE (`gpt2`) or SentencePiece BPE (`llama`), with BOS and EOS around a raw prompt where the file says so. SentencePiece's spaces
     are those of transformers' LlamaTokenizer (not `legacy`), since a file does not say which its original has."""
     readers = {"gpt2": _byte_level, "llama": _sentencepiece}
-    kind = metadata.get(KEY + "model")
+    kind = _name(metadata, "model")
     if kind not in readers:
         raise UserError(f"{where}: {KEY}model is {kind!r}, and vlmjax reads {' and '.join(readers)}")
-    tokens = _listed(metadata, "tokens", where)
-    types = metadata.get(KEY + "token_type", np.full(len(tokens), sentencepiece.NORMAL))
-    if np.shape(types) != (len(tokens),):
-        raise UserError(f"{where}: {KEY}token_type is not one number for each of {len(tokens)} tokens; is the file damaged?")
-    while tokens and types[len(tokens) - 1] == UNUSED:
-        tokens = tokens[:-1]
+    tokens = _texts(metadata, "tokens", where)
+    types = _numbers(metadata, "token_type", int, len(tokens), where) if KEY + "token_type" in metadata else [sentencepiece.NORMAL] * len(tokens)
+    used = next((n for n in range(len(tokens), 0, -1) if types[n - 1] != UNUSED), 0)
+    tokens, types = tokens[:used], types[:used]
     if len(tokens) != len(set(tokens)) or not tokens:
         raise UserError(f"{where}: {KEY}tokens is empty or spells two tokens alike; is the file damaged?")
-    out = readers[kind](metadata, tokens, [int(type_) for type_ in types[: len(tokens)]], where)
+    out = readers[kind](metadata, tokens, types, where)
     add = {role: metadata.get(f"{KEY}add_{role}_token", default) for role, default in (("bos", kind == "llama" or metadata.get(KEY + "pre") == "llama-bpe"), ("eos", False))}
     around = {role: tokens[id_] if add[role] and (id_ := id_of(metadata, f"{role}_token_id", len(tokens), where)) is not None else None for role in add}
     if any(around.values()):
@@ -59,18 +56,18 @@ def id_of(metadata: Mapping[str, Any], name: str, size: int, where: str) -> int 
     """A token's id by the metadata's name for it, None where the file has none."""
     id_ = metadata.get(KEY + name)
     if id_ is not None and (not isinstance(id_, int) or not 0 <= id_ < size):
-        raise UserError(f"{where}: {KEY}{name} is {id_!r}, and the vocabulary has {size} tokens")
+        raise UserError(f"{where}: {KEY}{name} is {repr(id_)[:60]}, and the vocabulary has {size} tokens")
     return id_
 
 
 def _byte_level(metadata: Mapping[str, Any], tokens: list[str], types: list[int], where: str) -> Tokenizer:
-    pre = metadata.get(KEY + "pre")
+    pre = _name(metadata, "pre")
     if pre not in SPLITS:
-        raise UserError(f"{where}: {KEY}pre is {pre!r}, which says how words are split and is not known; known: {', '.join(SPLITS)}{did_you_mean(str(pre), SPLITS)}")
-    merges = [tuple(merge.split(" ")) for merge in _listed(metadata, "merges", where)]
+        raise UserError(f"{where}: {KEY}pre is {pre!r}, which says how words are split and is not known; known: {', '.join(SPLITS)}{did_you_mean(pre, SPLITS)}")
+    merges = [tuple(merge.split(" ")) for merge in _texts(metadata, "merges", where)]
     vocabulary = {token: i for i, token in enumerate(tokens)}
     if wrong := next((merge for merge in merges if len(merge) != 2 or not {*merge, "".join(merge)} <= vocabulary.keys()), None):
-        raise UserError(f"{where}: {KEY}merges holds {' '.join(wrong)!r}, which does not join two of its tokens to a third; is the file damaged?")
+        raise UserError(f"{where}: {KEY}merges holds {' '.join(wrong)[:60]!r}, which does not join two of its tokens to a third; is the file damaged?")
     out = Tokenizer(models.BPE(vocabulary, merges, ignore_merges=pre == "llama-bpe"))
     if pre == "qwen2":
         out.normalizer = normalizers.NFC()
@@ -80,18 +77,29 @@ def _byte_level(metadata: Mapping[str, Any], tokens: list[str], types: list[int]
 
 
 def _sentencepiece(metadata: Mapping[str, Any], tokens: list[str], types: list[int], where: str) -> Tokenizer:
-    scores = metadata.get(KEY + "scores", ())
-    if len(scores) < len(tokens):
-        raise UserError(f"{where}: {KEY}scores is not one number for each of {len(tokens)} tokens; is the file damaged?")
+    scores = _numbers(metadata, "scores", float, len(tokens), where)
     if metadata.get(KEY + "add_space_prefix", True) is not True or metadata.get(KEY + "remove_extra_whitespaces", False):
         raise UserError(f"{where}: {KEY}add_space_prefix or remove_extra_whitespaces differs from Llama's, and vlmjax reads no other SentencePiece vocabulary")
-    out = sentencepiece.of_pieces([(token, float(score), type_) for token, score, type_ in zip(tokens, scores, types)])
+    out = sentencepiece.of_pieces(list(zip(tokens, scores, types)))
     sentencepiece.llama_spaces(out, legacy=False)
     return out
 
 
-def _listed(metadata: Mapping[str, Any], name: str, where: str) -> list[str]:
+def _name(metadata: Mapping[str, Any], name: str) -> str:
+    """A short text; `nothing` where there is none."""
+    return str(metadata.get(KEY + name, "nothing"))[:60]
+
+
+def _texts(metadata: Mapping[str, Any], name: str, where: str) -> list[str]:
     found = metadata.get(KEY + name)
-    if not isinstance(found, list):
-        raise UserError(f"{where}: has no {KEY}{name}, so its tokenizer cannot be made")
+    if not isinstance(found, list) or not all(isinstance(text, str) for text in found):
+        raise UserError(f"{where}: has no {KEY}{name}, a list of texts, so its tokenizer cannot be made")
+    return found
+
+
+def _numbers(metadata: Mapping[str, Any], name: str, kind: type, size: int, where: str) -> list[Any]:
+    """At least `size` of them: behind the tokens that are used there may be more."""
+    found = metadata.get(KEY + name)
+    if not isinstance(found, list) or len(found) < size or not all(isinstance(number, kind) for number in found):
+        raise UserError(f"{where}: {KEY}{name} is not one number for each of {size} tokens; is the file damaged?")
     return found

@@ -34,11 +34,12 @@ _KNOWN = ("vocab_size", "context_length", "block_count", "embedding_length", "fe
 # Those that may stand there with the value that changes nothing.
 _ONLY = {"rope.scaling.type": "none", "rope.scaling.factor": 1.0, "rope.scale_linear": 1.0, "expert_count": 0, "expert_used_count": 0, "attention.causal": True,
          "attention.sliding_window": 0}
+_OF_SCALING = ("rope.scaling.original_context_length", "rope.scaling.finetuned")  # of the scaling that `type` says there is none of
 
 
 @dataclasses.dataclass(frozen=True)
 class File:
-    """metadata: {key: int, float, bool, str, list of str, or array of numbers}. tensors: {name: view of the file, or Deferred f32 if it is quantised}, in
+    """metadata: {key: int, float, bool, str, or a list of one of them}. tensors: {name: view of the file, or Deferred f32 if it is quantised}, in
     numpy's order of axes (the file has the last one first)."""
 
     path: epath.Path
@@ -65,16 +66,16 @@ def read(path: epath.Path) -> File:
     reader = _Reader(data, str(path))
     reader.take(len(MAGIC))
     if (version := reader.number("I")) not in VERSIONS:
-        hint = "the file is big-endian" if version & 0xFFFF == 0 else f"write it anew with a current llama.cpp" if version < 2 else "vlmjax is older than the file"
+        hint = "it is big-endian" if version >> 24 in VERSIONS else "write it anew with a current llama.cpp" if version < min(VERSIONS) else "it is newer, or damaged"
         raise UserError(f"{path}: is GGUF of version {version}, and vlmjax reads {' and '.join(map(str, VERSIONS))}: {hint}")
     tensors, keys = reader.number("Q"), reader.number("Q")
     metadata: dict[str, Any] = {}
     for _ in range(keys):
-        key = reader.text()
+        key = reader.name()
         metadata[key] = reader.value(reader.number("I"), key)
     infos = {}
     for _ in range(tensors):
-        name = reader.text()
+        name = reader.name()
         if name in infos:
             raise UserError(f"{path}: has two tensors {name!r}")
         axes = reader.number("I")
@@ -127,6 +128,13 @@ class _Reader:
         except UnicodeDecodeError as error:
             raise UserError(f"{self.where}: holds a text that is not UTF-8, before byte {self.at}: {error.reason}; is the file damaged?") from None
 
+    def name(self) -> str:
+        """A text that can stand in a message of one line."""
+        found = self.text()
+        if not found.isprintable() or len(found) > 200:
+            raise UserError(f"{self.where}: holds {found[:20]!r} for a name, before byte {self.at}; is the file damaged?")
+        return found
+
     def value(self, kind: int, key: str) -> Any:
         if kind == _STRING:
             return self.text()
@@ -142,7 +150,7 @@ class _Reader:
         if kind not in _NUMBERS:
             raise UserError(f"{self.where}: {key} is an array of type {kind}, which vlmjax does not read")
         dtype = np.dtype("<" + _NUMBERS[kind])
-        return np.frombuffer(self.take(count * dtype.itemsize), dtype)
+        return np.frombuffer(self.take(count * dtype.itemsize), dtype).tolist()
 
 
 def config(file: File) -> dict[str, Any]:
@@ -151,29 +159,27 @@ def config(file: File) -> dict[str, Any]:
     top = Config(file.metadata, where)
     name = top("general.architecture")
     if name not in ARCHITECTURES:
-        raise UserError(f"{where}: its architecture {name!r} is not known; known: {', '.join(ARCHITECTURES)}{did_you_mean(str(name), ARCHITECTURES)}")
-    top.refuse("general.type", "model")
+        raise UserError(f"{where}: its architecture {repr(name)[:60]} is not known; known: {', '.join(ARCHITECTURES)}{did_you_mean(str(name)[:60], ARCHITECTURES)}")
     if (parts := file.metadata.get("split.count", 1)) not in (0, 1):
         raise UserError(f"{where}: is one of {parts} parts of a model; join them with llama-gguf-split --merge")
+    only = {"general.type": "model", **{f"{name}.{key}": value for key, value in _ONLY.items()}}
     for key, value in file.metadata.items():
+        if key in only and value != only[key]:
+            raise UserError(f"{where}: {key} is {repr(value)[:60]}, and vlmjax computes only {only[key]!r}")
         own = key.removeprefix(f"{name}.")
-        if own == key or own in _KNOWN:
-            continue
-        if own in _ONLY:
-            top.refuse(key, _ONLY[own])
-        elif not own.startswith("rope.scaling."):  # of the scaling that `rope.scaling.type` says there is none of
-            raise UserError(f"{where}: {key} is {value!r}, which vlmjax does not know and which may change what the model computes")
+        if own != key and own not in (*_KNOWN, *_ONLY, *_OF_SCALING):
+            raise UserError(f"{where}: {key} is {repr(value)[:60]}, which vlmjax does not know and which may change what the model computes")
 
     def count(key: str, default: int | None = None) -> int:
         value = file.metadata.get(f"{name}.{key}", default) if default is not None else top(f"{name}.{key}")
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise UserError(f"{where}: {name}.{key} is {value!r}, not a positive whole number for all layers")
+            raise UserError(f"{where}: {name}.{key} is {repr(value)[:60]}, not a positive whole number for all layers")
         return value
 
     def real(key: str, default: float | None = None) -> float:
         value = file.metadata.get(f"{name}.{key}", default) if default is not None else top(f"{name}.{key}")
         if not isinstance(value, (int, float)) or not 0 < value < math.inf:
-            raise UserError(f"{where}: {name}.{key} is {value!r}, not a positive number")
+            raise UserError(f"{where}: {name}.{key} is {repr(value)[:60]}, not a positive number")
         return float(str(np.float32(value)))  # the file has float32: 1e-5 there is 1e-5, not 9.999999747378752e-06
 
     if "rope_freqs.weight" in tensors:
@@ -190,7 +196,7 @@ def config(file: File) -> dict[str, Any]:
             raise UserError(f"{where}: {name}.{key} is {value}, and vlmjax computes only {want} beside the other sizes")
     if heads % kv_heads or head % 2 or (f"{name}.attention.key_length" not in file.metadata and width % heads):
         raise UserError(f"{where}: {heads} heads, {kv_heads} of keys, and a width of {width} (heads of {head}) do not fit together")
-    if len(tokens := file.metadata.get("tokenizer.ggml.tokens", ())) > vocabulary:
+    if isinstance(tokens := file.metadata.get("tokenizer.ggml.tokens"), list) and len(tokens) > vocabulary:
         raise UserError(f"{where}: tokenizer.ggml.tokens has {len(tokens)} tokens, and token_embd.weight {vocabulary} rows")
     return {"model_type": name, "vocab_size": vocabulary, "hidden_size": width, "num_hidden_layers": layers, "num_attention_heads": heads, "num_key_value_heads": kv_heads,
             "head_dim": head, "intermediate_size": count("feed_forward_length"), "rms_norm_eps": real("attention.layer_norm_rms_epsilon"), "hidden_act": "silu",
