@@ -2,7 +2,7 @@
 
 Our own format is a directory with `config.json` (sizes, template, layout), `tokenizer.json` and the parameters by layer
 (weights/store.py). `config.json` is written last, so a directory that has one is complete. Other people's formats are
-families of name tables (weights/).
+families of name tables (weights/): directories, and GGUF files, which hold all of this in one.
 """
 import dataclasses
 import warnings
@@ -31,7 +31,7 @@ from vlmjax.models.decoder import Decoder, DecoderConfig
 from vlmjax.models.projector import Projector, ProjectorConfig
 from vlmjax.models.vit import ViT, ViTConfig
 from vlmjax.train import build
-from vlmjax.weights import hub, image_processor, statistics, store
+from vlmjax.weights import gguf, hub, image_processor, statistics, store
 from vlmjax.weights.family import CARRIED
 
 CONFIG, TOKENIZER = "config.json", "tokenizer.json"
@@ -42,7 +42,7 @@ SIZES = {"encoder": ViTConfig, "projector": ProjectorConfig, "decoder": DecoderC
 @dataclasses.dataclass(frozen=True)
 class Checkpoint:
     """What stands in a model's directory; its parameters are read when they are asked for. sizes: {component: its config dataclass}. family:
-    None for our own format."""
+    None for our own format. file: of a model that is one GGUF file, whose path is then `directory`."""
 
     directory: epath.Path
     config: Mapping[str, Any]
@@ -50,8 +50,16 @@ class Checkpoint:
     sizes: Mapping[str, Any]
     template: Template
     layout: ImageLayout | None
+    file: gguf.File | None = None
+
+    @property
+    def where(self) -> str:
+        """The file that `config` comes from."""
+        return str(self.directory if self.file else self.directory / CONFIG)
 
     def tokenizer(self) -> tokenizers.Tokenizer:
+        if self.file:
+            return tokenizers.from_gguf(self.file.metadata, self.where)
         if self.family:
             return tokenizers.from_checkpoint(self.directory, self.config)
         return tokenizers.Tokenizer.load(self.directory / TOKENIZER, self.config.get("tokens"))
@@ -60,15 +68,16 @@ class Checkpoint:
         """How the checkpoint lays out a conversation, None where it does not say."""
         if not self.family:
             return self.template
-        tokenizer, source = self.tokenizer(), chat_template.read(self.directory)
+        source = self.file.metadata.get("tokenizer.chat_template") if self.file else chat_template.read(self.directory)
+        tokenizer = self.tokenizer()
         texts = [tokenizer.text_of(id_) if id_ is not None else "" for id_ in (tokenizer.bos, tokenizer.eos)]
-        return chat_template.parse(source, str(self.directory), *texts) if source else None
+        return chat_template.parse(str(source), str(self.directory), *texts) if source else None
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """{path by layer: view of the file}: all parameters of all components, and those that are only carried."""
-        arrays = store.load(self.directory)
+        """{path by layer: view of the file}: all parameters of all components, and those that are only carried. Quantised ones are Deferred (weights/table.py)."""
+        arrays = self.file.tensors if self.file else store.load(self.directory)
         if self.family:
-            whole = modules(self.sizes, jnp.float32, str(self.directory / CONFIG))
+            whole = modules(self.sizes, jnp.float32, self.where)
             return self.family.read(arrays, stacks.expand(build.abstract_params(whole)), str(self.directory))
         for name, array in arrays.items():
             if array.dtype != np.float32:
@@ -77,12 +86,18 @@ class Checkpoint:
 
 
 def find(path: epath.PathLike) -> Checkpoint:
-    """The model in a run's directory, in the `model/` inside it, in a published checkpoint's directory (config.json and safetensors) or
-    at `hf://org/name`."""
+    """The model in a run's directory, in the `model/` inside it, in a published checkpoint's directory (config.json and safetensors), in
+    a GGUF file or at `hf://org/name`."""
     path = hub.locate(path)
+    if gguf.claims(path):
+        file = gguf.read(path)
+        node = gguf.config(file)
+        return Checkpoint(path, node, *weights.recognise(node, str(path)), RAW, None, file)
     found = [(d, node) for d in (path / "model", path) if (node := files.read_json(d / CONFIG)) and (node.get("format") == FORMAT or "model_type" in node)]
     if not found:
-        raise UserError(f"{path}: holds no model: neither it nor model/ in it has a {CONFIG} with a format {FORMAT} or a model_type")
+        ggufs = sorted(path.glob(f"*{gguf.SUFFIX}")) if path.is_dir() else []
+        hint = f"; it holds {ggufs[0].name}: give that file" if ggufs else ""
+        raise UserError(f"{path}: holds no model: neither it nor model/ in it has a {CONFIG} with a format {FORMAT} or a model_type{hint}")
     directory, node = found[0]
     where = str(directory / CONFIG)
     if node.get("format") != FORMAT:
@@ -110,7 +125,7 @@ def load(path: epath.PathLike, dtype: str = "float32", mesh: Mesh | None = None)
     if dtype not in build.DTYPES:
         raise UserError(f"dtype: {dtype!r} is not one of {', '.join(build.DTYPES)}")
     checkpoint = find(path)
-    parts = modules(checkpoint.sizes, jnp.dtype(dtype), str(checkpoint.directory / CONFIG))
+    parts = modules(checkpoint.sizes, jnp.dtype(dtype), checkpoint.where)
     arrays, tokenizer = checkpoint.arrays(), checkpoint.tokenizer()
     carried = {path: arrays.pop(path) for path in list(arrays) if path.startswith(CARRIED)}
     try:

@@ -49,6 +49,8 @@ def main(argv: list[str]) -> None:
         if task not in TASKS:
             raise UserError(f"--tasks: no task {task!r}{did_you_mean(task, TASKS)}")
     output = common.run_directory(args.output or args.model)
+    if output.is_file():
+        raise UserError(f"--output: say where results go, since {output} is a file")
     common.set_up_jax()
     if args.rescore:
         for task in tasks:

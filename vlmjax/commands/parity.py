@@ -3,7 +3,7 @@ from vlmjax import pretrained
 from vlmjax.commands import common
 from vlmjax.errors import UserError
 from vlmjax.parity import cases, ours, reference, table
-from vlmjax.weights import hub
+from vlmjax.weights import gguf, hub
 
 
 def main(argv: list[str]) -> None:
@@ -12,6 +12,8 @@ def main(argv: list[str]) -> None:
     args = flags.read(argv)
     common.set_up_jax()
     directory = hub.locate(args.model)
+    if gguf.claims(directory):
+        raise UserError(f"--model: {args.model} is a GGUF file, which transformers reads without all of its tokenizer; write it with `vlmjax convert` and compare that")
     model = pretrained.load(directory)
     if not model.family:
         raise UserError(f"--model: {args.model} is vlmjax's own format, which nothing else reads; write it with `vlmjax convert` and compare that")

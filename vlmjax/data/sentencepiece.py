@@ -4,7 +4,7 @@ Only what is needed of its format (sentencepiece_model.proto): ModelProto.pieces
 ModelProto.trainer_spec = 2 {model_type = 3}.
 """
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors
 
@@ -32,13 +32,23 @@ def backend(data: bytes, name: str) -> Tokenizer:
         raise UserError(f"{name}: is not a SentencePiece model: it holds no pieces")
     if kind != BPE:
         raise UserError(f"{name}: is a SentencePiece model of type {kind}, and vlmjax reads those of type {BPE} (BPE)")
+    return of_pieces(pieces)
+
+
+def of_pieces(pieces: Sequence[tuple[str, float, int]]) -> Tokenizer:
+    """pieces: (text, score, type) in the order of their ids."""
     vocabulary = {piece: i for i, (piece, _, _) in enumerate(pieces)}
     unknown = next((piece for piece, _, type_ in pieces if type_ == UNKNOWN), None)
     out = Tokenizer(models.BPE(vocabulary, _merges(pieces, vocabulary), unk_token=unknown, fuse_unk=True, byte_fallback=True))
-    special = [AddedToken(piece, special=type_ != USER_DEFINED, normalized=False) for piece, _, type_ in pieces if type_ in (UNKNOWN, CONTROL, USER_DEFINED)]
-    out.add_special_tokens([token for token in special if token.special])
-    out.add_tokens([token for token in special if not token.special])
+    add_special(out, ((piece, type_) for piece, _, type_ in pieces))
     return out
+
+
+def add_special(tokenizer: Tokenizer, tokens: Iterable[tuple[str, int]]) -> None:
+    """Makes those of (text, type) that no merge may cross known as such; all of them are in the vocabulary."""
+    special = [AddedToken(token, special=type_ != USER_DEFINED, normalized=False) for token, type_ in tokens if type_ in (UNKNOWN, CONTROL, USER_DEFINED)]
+    tokenizer.add_special_tokens([token for token in special if token.special])
+    tokenizer.add_tokens([token for token in special if not token.special])
 
 
 def llama_spaces(tokenizer: Tokenizer, legacy: bool) -> None:
@@ -55,7 +65,7 @@ def surround(tokenizer: Tokenizer, bos: str | None, eos: str | None) -> None:
     tokenizer.post_processor = processors.TemplateProcessing(single=around, special_tokens=[(token, tokenizer.token_to_id(token)) for token in around if token != "$A"])
 
 
-def _merges(pieces: list[tuple[str, float, int]], vocabulary: dict[str, int]) -> list[tuple[str, str]]:
+def _merges(pieces: Sequence[tuple[str, float, int]], vocabulary: dict[str, int]) -> list[tuple[str, str]]:
     """Every way to make a piece of two others, best score first: a SentencePiece model stores the results of merges only."""
     found = []
     for piece, score, type_ in pieces:

@@ -8,7 +8,7 @@ from etils import epath
 from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
 
 from vlmjax import files
-from vlmjax.data import sentencepiece
+from vlmjax.data import gguf_vocabulary, sentencepiece
 from vlmjax.data.example import IMAGE_MARK
 from vlmjax.errors import UserError
 
@@ -110,6 +110,13 @@ def from_checkpoint(directory: epath.PathLike, config: Mapping[str, Any] | None 
     ends = _ids((files.read_json(directory / "generation_config.json") or {}).get("eos_token_id")) + _ids(config.get("eos_token_id", text.get("eos_token_id")))
     known = backend.get_vocab_size(with_added_tokens=True)
     return Tokenizer(backend, roles, [id_ for id_ in ends if id_ < known])
+
+
+def from_gguf(metadata: Mapping[str, Any], where: str) -> Tokenizer:
+    """The tokenizer in the metadata of a GGUF file, `where` by name. It has no image token; answers end at `eos`, `eot` and `eom`."""
+    backend = gguf_vocabulary.backend(metadata, where)
+    ids = {name: gguf_vocabulary.id_of(metadata, f"{name}_token_id", backend.get_vocab_size(), where) for name in ("padding", "bos", "eos", "eot", "eom")}
+    return Tokenizer(backend, {**ids, "pad": ids["padding"]}, [id_ for name in ("eot", "eom") if (id_ := ids[name]) is not None])
 
 
 def _published(directory: epath.Path, named: Mapping[str, Any], config: Mapping[str, Any]) -> tokenizers.Tokenizer:

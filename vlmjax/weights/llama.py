@@ -5,7 +5,7 @@ from typing import Any
 
 from vlmjax.models.decoder import DecoderConfig
 from vlmjax.weights.family import Config, Family
-from vlmjax.weights.table import FLAT, LINEAR, LINEAR_2, Entry, prefixed
+from vlmjax.weights.table import FLAT, INTERLEAVED, LINEAR, LINEAR_2, Entry, Form, prefixed
 
 # transformers/models/{llama,qwen2}/configuration_*.py
 LLAMA_DEFAULTS = {"vocab_size": 32000, "hidden_size": 4096, "intermediate_size": 11008, "num_hidden_layers": 32, "num_attention_heads": 32,
@@ -22,6 +22,20 @@ BODY = (
     Entry("embed_tokens.weight", "decoder/embed"), Entry("norm.weight", "decoder/norm/scale"), *prefixed(_BLOCK, "layers.{i}.", "decoder/layers/{i}/"),
 )  # fmt: skip
 HEAD = Entry("lm_head.weight", "decoder/head", LINEAR)
+
+
+def _gguf(query_and_key: Form) -> tuple[Entry, ...]:
+    """llama.cpp's names (gguf-py/gguf/constants.py: TENSOR_NAMES). Its llama rotates neighbours, its qwen2 rotates halves."""
+    block = (
+        *(Entry(f"attn_{n}.weight", f"attention/{n}/kernel", form) for n, form in (("q", query_and_key), ("k", query_and_key), ("v", LINEAR))),
+        *(Entry(f"attn_{n}.bias", f"attention/{n}/bias", FLAT) for n in "qkv"),
+        Entry("attn_output.weight", "attention/o/kernel", LINEAR_2), Entry("attn_norm.weight", "norm1/scale"), Entry("ffn_norm.weight", "norm2/scale"),
+        *(Entry(f"ffn_{n}.weight", f"mlp/{n}/kernel", LINEAR) for n in ("gate", "up", "down")),
+    )  # fmt: skip
+    return (Entry("token_embd.weight", "decoder/embed"), Entry("output_norm.weight", "decoder/norm/scale"), *prefixed(block, "blk.{i}.", "decoder/layers/{i}/"),
+            Entry("output.weight", "decoder/head", LINEAR))
+
+
 IGNORED = (r".*\.rotary_emb\.inv_freq",)  # a buffer of files before 2023
 
 
@@ -60,6 +74,7 @@ def _config(parts: Mapping[str, Any]) -> dict[str, Any]:
     return config(parts["decoder"])
 
 
-FAMILY = Family("llama", ("decoder",), lambda c: {"decoder": text_sizes(c)}, _config, {"transformers": (*prefixed(BODY, "model."), HEAD)}, ignored=IGNORED,
+_PUBLISHED = (*prefixed(BODY, "model."), HEAD)
+FAMILY = Family("llama", ("decoder",), lambda c: {"decoder": text_sizes(c)}, _config, {"transformers": _PUBLISHED, "gguf": _gguf(INTERLEAVED)}, ignored=IGNORED,
                 aliases=(("lm_head.weight", "model.embed_tokens.weight"),))
-QWEN2 = dataclasses.replace(FAMILY, name="qwen2")  # only its config differs
+QWEN2 = dataclasses.replace(FAMILY, name="qwen2", layouts={"transformers": _PUBLISHED, "gguf": _gguf(LINEAR)})  # else only its config differs

@@ -86,12 +86,17 @@ def load(directory: epath.PathLike) -> dict[str, np.ndarray]:
     return arrays
 
 
+def view(file: epath.Path) -> np.ndarray:
+    """u8[bytes] of a file that is not empty: mapped into memory if it is local, else read."""
+    local = not str(file).startswith(("gs://", "s3://"))
+    return np.memmap(file, np.uint8, "r") if local else np.frombuffer(file.read_bytes(), np.uint8)
+
+
 def read(file: epath.Path) -> dict[str, np.ndarray]:
     """One safetensors file: u64 length of the header, the header (JSON: name → dtype, shape, [begin, end)), the data."""
     if file.stat().length < 8:
         raise UserError(f"{file}: is not a safetensors file: it has {file.stat().length} bytes; was it copied completely?")
-    local = not str(file).startswith(("gs://", "s3://"))
-    data = np.memmap(file, np.uint8, "r") if local else np.frombuffer(file.read_bytes(), np.uint8)
+    data = view(file)
     start = 8 + int(data[:8].view("<u8")[0])
     if start > data.size:
         raise UserError(f"{file}: the file ends inside its header ({data.size} bytes); was it copied completely?")

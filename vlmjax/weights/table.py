@@ -41,6 +41,29 @@ AS_IS = Form(lambda shape: shape, lambda x, shape: x, lambda x: x)
 LINEAR, LINEAR_2 = _linear(1), _linear(2)
 FLAT = Form(lambda shape: (math.prod(shape),), lambda x, shape: x.reshape(shape), lambda x: x.reshape(-1))  # biases of heads: [N, H] ↔ [N·H]
 CONV = Form(lambda s: (s[3], s[2], s[0], s[1]), lambda x, shape: x.transpose(2, 3, 1, 0), lambda x: x.transpose(3, 2, 0, 1))  # [h, w, c, E] ↔ [E, c, h, w]
+# LINEAR of a [D, N, H] whose file rotates neighbouring rows of a head (2j and 2j+1) where we rotate its halves (j and j + H/2). No view: a copy.
+INTERLEAVED = Form(LINEAR.foreign, lambda x, shape: LINEAR.read(x, shape).reshape(*shape[:2], -1, 2).swapaxes(2, 3).reshape(shape),
+                   lambda x: LINEAR.write(x.reshape(*x.shape[:2], 2, -1).swapaxes(2, 3).reshape(x.shape)))
+
+
+@dataclasses.dataclass(frozen=True)
+class Deferred:
+    """An array that is computed each time when it, or a part of it, is asked for: a quantised tensor takes its full size only while a
+    device is given its part."""
+
+    shape: Shape
+    compute: Callable[[], np.ndarray]
+    dtype: np.dtype = np.dtype(np.float32)
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return np.asarray(self.compute(), dtype)
+
+    def __getitem__(self, index: Any) -> np.ndarray:
+        return self.compute()[index]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,7 +127,10 @@ def read(tensors: Mapping[str, np.ndarray], entries: Sequence[Entry], abstract: 
         for path, shape, form in zip(entry.paths, shapes, forms):
             part = tensor if len(forms) == 1 else tensor[start : start + form[0]]
             start += form[0] if form else 0
-            out[path] = entry.form.read(part, shape)
+            if isinstance(tensor, Deferred):
+                out[path] = Deferred(shape, lambda part=part, entry=entry, shape=shape: entry.form.read(np.asarray(part), shape), tensor.dtype)
+            else:
+                out[path] = entry.form.read(part, shape)
     return out
 
 
