@@ -140,7 +140,7 @@ def load(path: epath.PathLike, dtype: str = "float32", mesh: Mesh | None = None)
 
 def save(bundle: Bundle, directory: epath.PathLike) -> None:
     """Writes a bundle in our own format; the first process of a pod writes."""
-    directory, arrays = epath.Path(directory), bundle.by_layer()
+    directory, arrays = epath.Path(directory), bundle.by_layer() | dict(bundle.carried)
     if jax.process_index() == 0:
         sizes = {name: dataclasses.asdict(bundle.parts[name].config) for name in SIZES if name in bundle.parts}
         about = {"format": FORMAT, "vlmjax": vlmjax.__version__, "components": sizes, "template": dataclasses.asdict(bundle.template),

@@ -5,6 +5,7 @@ import zlib
 from collections.abc import Callable, Sequence
 
 import jax
+import numpy as np
 from etils import epath
 
 from vlmjax import pretrained, sharding
@@ -18,6 +19,7 @@ from vlmjax.data.tokenizer import Tokenizer, word_level
 from vlmjax.errors import UserError, did_you_mean
 from vlmjax.layout import ImageLayout
 from vlmjax.train import build
+from vlmjax.weights.family import CARRIED
 
 DATA_DIR = os.path.join("~", ".cache", "vlmjax", "data")
 
@@ -110,6 +112,14 @@ def parameter_sources(checkpoints: dict[str, pretrained.Checkpoint]) -> dict[str
 
     sources = {name: reader(checkpoint, name) for name, checkpoint in checkpoints.items()}
     return sources | ({"contrast_head": reader(checkpoints["text_tower"], "contrast_head")} if "text_tower" in checkpoints else {})
+
+
+def carried(checkpoints: dict[str, pretrained.Checkpoint], used: Sequence[str]) -> dict[str, np.ndarray]:
+    """What the encoder's checkpoint holds beside the components of this run, kept for its export: the norm after a tower's last block."""
+    if "encoder" not in checkpoints or "contrast_head" in used:
+        return {}
+    arrays, norm = checkpoints["encoder"].arrays(), "contrast_head/vision_norm/"
+    return {path.replace(norm, f"{CARRIED}vision_norm/"): np.asarray(leaf) for path, leaf in arrays.items() if path.startswith((CARRIED, norm))}
 
 
 def template(name: str, tokenizer: str) -> conversation.Template:

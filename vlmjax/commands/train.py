@@ -121,7 +121,7 @@ def train(node: Any, changed: dict[str, list], workdir: str, data_dir: str) -> N
             for task in missing:
                 score(model, task, config.evaluate, data_dir, workdir)
             if position + 1 == len(config.run):
-                pretrained.save(model, workdir / "model")
+                pretrained.save(dataclasses.replace(model, carried=common.carried(checkpoints, used)), workdir / "model")
     log.setdefault("wall_seconds", 0.0)
     log["wall_seconds"] = round(log["wall_seconds"] + time.monotonic() - began, 1)
     record.write(workdir, log)
