@@ -108,6 +108,50 @@ def test_a_chat_template_is_read_kept_and_written(tmp_path):
         common.template("checkpoint", str(GOLDEN / "llama" / "model"))
 
 
+IMAGE = np.random.default_rng(0).integers(0, 256, (16, 16, 3), np.uint8)
+
+
+@pytest.mark.parametrize("depth, resize", [(1, "crop"), (3, "pad")])
+def test_a_projector_without_a_class_is_written_in_llavas_own_layout(tmp_path, capsys, depth, resize):
+    model, draw = tiny.model(), np.random.default_rng(1)
+    parts = {**model.parts, "projector": model.parts["projector"].clone(config=dataclasses.replace(model.parts["projector"].config, depth=depth))}
+    arrays = {path: leaf for path, leaf in model.by_layer().items() if not path.startswith("projector/")}
+    arrays |= {path: draw.normal(0, 0.3, leaf.shape).astype(np.float32) for path, leaf in build.abstract_params({"projector": parts["projector"]}).items()}
+    model = bundle.make(parts, arrays, model.tokenizer, model.template, dataclasses.replace(model.layout, resize=resize))
+    pretrained.save(model, tmp_path / "run")
+    assert main(["convert", f"--model={tmp_path}/run", f"--to={tmp_path}/out"]) == 0
+    said = capsys.readouterr().out
+    assert f"no class of transformers has a projector of {depth} linear maps" in said and said.count("\n") == 1
+    config = json.loads((tmp_path / "out" / "config.json").read_text())
+    assert (config["mm_projector_type"], config["mm_vision_tower"], config["image_aspect_ratio"]) == ({1: "linear", 3: "mlp3x_gelu"}[depth], "vision_tower", {"crop": "square", "pad": "pad"}[resize])
+    names = set(store.load(tmp_path / "out"))
+    assert ({"model.mm_projector.weight"} if depth == 1 else {f"model.mm_projector.{k}.weight" for k in (0, 2, 4)}) < names and not any("vision" in name for name in names)
+    loaded = pretrained.load(tmp_path / "out")
+    mine, again = model.by_layer(), loaded.by_layer()
+    assert all(np.array_equal(mine[path], leaf) for path, leaf in again.items()) and set(loaded.parts) == {"encoder", "projector", "decoder"} and loaded.layout == model.layout
+    np.testing.assert_array_equal(loaded.logits("<image>is it red?", [IMAGE]), model.logits("<image>is it red?", [IMAGE]))
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_a_tokenizer_without_an_image_token_is_given_one(tmp_path, tied):
+    language = pretrained.load(GOLDEN / ("qwen2" if tied else "llama") / "model")
+    assert language.tokenizer.image is None and language.parts["decoder"].config.tied == tied
+    model = tiny.model()
+    parts = {"encoder": model.parts["encoder"], "decoder": language.parts["decoder"],
+             "projector": model.parts["projector"].clone(out_width=language.parts["decoder"].config.width)}
+    arrays = {path: leaf for path, leaf in model.by_layer().items() if path.startswith("encoder/")} | language.by_layer()
+    draw = np.random.default_rng(1)
+    arrays |= {path: draw.normal(0, 0.3, leaf.shape).astype(np.float32) for path, leaf in build.abstract_params({"projector": parts["projector"]}).items()}
+    model = bundle.make(parts, arrays, language.tokenizer, language.template, model.layout)
+    assert "<image> was added to its tokenizer as" in export.write(model, tmp_path)
+    out = pretrained.load(tmp_path)
+    vocabulary = parts["decoder"].config.vocab
+    assert out.tokenizer.image is not None and out.parts["decoder"].config.vocab == max(vocabulary, out.tokenizer.image + 1)
+    got, want = out.logits("What?<image>", [IMAGE]), model.logits("What?<image>", [IMAGE])
+    np.testing.assert_array_equal(got[:, :vocabulary], want)
+    assert out.generate(["What?<image>"], [[IMAGE]], max_new_tokens=8) == model.generate(["What?<image>"], [[IMAGE]], max_new_tokens=8)
+
+
 def test_what_transformers_cannot_express_is_refused(tmp_path):
     language = tiny.model(without=("encoder", "projector", "text_tower", "contrast_head"))
     with pytest.raises(UserError, match="clip needs encoder, text_tower, contrast_head, and the model has decoder"):

@@ -1,21 +1,28 @@
-"""A bundle as a directory that transformers reads with `from_pretrained` and no code of ours."""
+"""A bundle as a directory that transformers reads with `from_pretrained` and no code of ours, or LLaVA's own code where transformers has no class."""
+import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 import jax
+import numpy as np
 from etils import epath
 
 from vlmjax import files
 from vlmjax.bundle import Bundle
 from vlmjax.data import chat_template
+from vlmjax.data.tokenizer import Tokenizer
 from vlmjax.errors import UserError
-from vlmjax.models.decoder import DecoderConfig
-from vlmjax.weights import FAMILIES, image_processor, store
+from vlmjax.layout import ImageLayout
+from vlmjax.weights import FAMILIES, clip, image_processor, llava, store
 from vlmjax.weights.family import CARRIED, Family
 
 
-def write(bundle: Bundle, directory: epath.PathLike, what: str | None = None) -> Family:
+def write(bundle: Bundle, directory: epath.PathLike, what: str | None = None) -> str:
     """Writes weights, config, tokenizer, chat template, processor and generation config of the part of the bundle that `what` names (`clip`, `llama`,
-    `qwen2`, `llava`; by default the largest one it has), adapters merged into the kernels beside them. config.json comes last. → the family it was written as."""
+    `qwen2`, `llava`; by default the largest one it has), adapters merged into the kernels beside them. config.json comes last. → what was written and who reads it, for people.
+
+    transformers' LLaVA has two linear maps between its towers: with another number it is written as haotian-liu/LLaVA writes its own.
+    """
     directory, bundle = epath.Path(directory), bundle.with_adapters("merged")
     name = what or default(bundle)
     if name not in FAMILIES:
@@ -28,27 +35,42 @@ def write(bundle: Bundle, directory: epath.PathLike, what: str | None = None) ->
     mine = {path: leaf for path, leaf in arrays.items() if path.split("/")[0] in family.components} | dict(bundle.carried)
     if family.name == "llava" and not bundle.carried:  # a tower that was trained here has its last norm in the contrast head
         mine |= {f"{CARRIED}vision_norm/{leaf}": arrays[f"contrast_head/vision_norm/{leaf}"] for leaf in ("scale", "bias") if f"contrast_head/vision_norm/{leaf}" in arrays}
-    tokenizer = bundle.tokenizer
+    tokenizer, sizes, remarks = bundle.tokenizer, {c: bundle.parts[c].config for c in family.components if hasattr(bundle.parts[c], "config")}, []
+    original = family.name == "llava" and sizes["projector"].depth != 2
+    if family.name == "llava" and not original and tokenizer.image is None:
+        tokenizer = tokenizer.with_image()
+        mine, sizes["decoder"] = _with_row(mine, sizes["decoder"], tokenizer)
+        remarks.append(f"{tokenizer.text_of(tokenizer.image)} was added to its tokenizer as {tokenizer.image}")
     ids = {"bos_token_id": tokenizer.bos, "eos_token_id": tokenizer.eos, "pad_token_id": tokenizer.pad}
-    config = family.config({c: bundle.parts[c].config for c in family.components if hasattr(bundle.parts[c], "config")}) | {"dtype": "float32"}
+    pads = bundle.layout is not None and bundle.layout.resize == "pad"
+    config = (llava.original_config(sizes, pads) if original else family.config(sizes)) | {"dtype": "float32"}
     (config["text_config"] if "text_config" in config else config).update(ids)
-    if family.name == "llava":
+    if family.name == "llava" and not original:
         config["image_token_index"] = tokenizer.image
     if jax.process_index() == 0:
-        store.save(directory, family.write(mine), {"format": "pt"})
+        if original:
+            tensors, tower = llava.write_original(mine, sizes["projector"].depth)
+            store.save(directory / llava.TOWER, tower, {"format": "pt"})
+            files.write_json(directory / llava.TOWER / "preprocessor_config.json", image_processor.config(dataclasses.replace(bundle.layout, resize="crop")))
+            files.write_json(directory / llava.TOWER / "config.json", clip.vision_config(sizes["encoder"]) | {"architectures": ["CLIPVisionModel"], "dtype": "float32"})
+        else:
+            tensors = family.write(mine)
+        store.save(directory, tensors, {"format": "pt"})
         files.write_json(directory / "tokenizer_config.json", tokenizer.transformers_config())
         tokenizer.save(directory / "tokenizer.json")
         chat = chat_template.write(bundle.template, *(tokenizer.text_of(id_) if id_ is not None else "" for id_ in (tokenizer.bos, tokenizer.eos)))
         if chat and "decoder" in family.components:
             files.write(directory / chat_template.FILE, chat)
-        if bundle.layout and "encoder" in family.components:
+        if bundle.layout and "encoder" in family.components and not original:
             treatment = image_processor.config(bundle.layout)
             files.write_json(directory / "preprocessor_config.json", treatment)
-            files.write_json(directory / "processor_config.json", _processor(family, bundle, treatment))
+            files.write_json(directory / "processor_config.json", _processor(family, bundle.layout, tokenizer, treatment))
         if "decoder" in family.components:
             files.write_json(directory / "generation_config.json", {**ids, "do_sample": False})
         files.write_json(directory / "config.json", config)
-    return family
+    reader = f"haotian-liu/LLaVA's own layout, its tower in {llava.TOWER}/: no class of transformers has a projector of {sizes['projector'].depth} linear maps" if original \
+        else f"transformers reads it with from_pretrained({str(directory)!r})"
+    return "; ".join([f"{family.name}, float32", reader, *remarks])
 
 
 def default(bundle: Bundle) -> str:
@@ -61,20 +83,26 @@ def default(bundle: Bundle) -> str:
 
 
 def refuse(bundle: Bundle, family: Family) -> None:
-    """What no class of transformers computes."""
-    if "projector" in family.components and (depth := bundle.parts["projector"].config.depth) != 2:
-        raise UserError(f"convert: transformers' LLaVA has a projector of 2 linear maps, this one has {depth}")
+    """What nobody else's code computes."""
     if "encoder" in family.components:
         encoder = bundle.parts["encoder"].config
         if not (encoder.class_token and encoder.pre_norm) or encoder.final_norm or encoder.patch_bias:
             raise UserError("convert: the encoder is not built like CLIP's (class token, norm before the blocks, no bias of patches), and no other is written yet")
-    decoder: DecoderConfig | None = bundle.parts["decoder"].config if "decoder" in family.components else None
-    if decoder and family.name == "llava" and bundle.tokenizer.image is None:
-        raise UserError("convert: the tokenizer has no image token, and transformers' LLaVA needs one")
 
 
-def _processor(family: Family, bundle: Bundle, treatment: dict[str, Any]) -> dict[str, Any]:
+def _with_row(arrays: Mapping[str, np.ndarray], decoder: Any, tokenizer: Tokenizer) -> tuple[dict[str, np.ndarray], Any]:
+    """A table and head with a row for the image token, which nobody reads: image tokens stand in its place. It is that of the token that
+    begins a text (or else ends one), so that its logit is never above another's: equal ones go to the lower id."""
+    if tokenizer.image < decoder.vocab:
+        return dict(arrays), decoder
+    like = tokenizer.bos if tokenizer.bos is not None else tokenizer.eos
+    more = tokenizer.image + 1 - decoder.vocab
+    grown = {path: np.concatenate([arrays[path]] + [np.take(arrays[path], [like], axis)] * more, axis) for path, axis in (("decoder/embed", 0), ("decoder/head", 1)) if path in arrays}
+    return {**arrays, **grown}, dataclasses.replace(decoder, vocab=tokenizer.image + 1)
+
+
+def _processor(family: Family, layout: ImageLayout, tokenizer: Tokenizer, treatment: dict[str, Any]) -> dict[str, Any]:
     if family.name == "clip":
         return {"processor_class": "CLIPProcessor", "image_processor": treatment}
-    return {"processor_class": "LlavaProcessor", "patch_size": bundle.layout.patch, "vision_feature_select_strategy": "default", "num_additional_image_tokens": 1,
-            "image_token": bundle.tokenizer.text_of(bundle.tokenizer.image), "image_processor": treatment}
+    return {"processor_class": "LlavaProcessor", "patch_size": layout.patch, "vision_feature_select_strategy": "default", "num_additional_image_tokens": 1,
+            "image_token": tokenizer.text_of(tokenizer.image), "image_processor": treatment}

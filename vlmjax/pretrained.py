@@ -31,7 +31,7 @@ from vlmjax.models.decoder import Decoder, DecoderConfig
 from vlmjax.models.projector import Projector, ProjectorConfig
 from vlmjax.models.vit import ViT, ViTConfig
 from vlmjax.train import build
-from vlmjax.weights import gguf, hub, image_processor, statistics, store
+from vlmjax.weights import gguf, hub, image_processor, llava, statistics, store
 from vlmjax.weights.family import CARRIED
 
 CONFIG, TOKENIZER = "config.json", "tokenizer.json"
@@ -76,6 +76,9 @@ class Checkpoint:
     def arrays(self) -> dict[str, np.ndarray]:
         """{path by layer: view of the file}: all parameters of all components, and those that are only carried. Quantised ones are Deferred (weights/table.py)."""
         arrays = self.file.tensors if self.file else store.load(self.directory)
+        if "mm_vision_tower" in self.config and not any(".vision_tower." in name for name in arrays):  # as haotian-liu/LLaVA publishes them
+            tower = llava.tower_directory(self.config, self.directory) or hub.locate(f"{hub.HUB}{self.config['mm_vision_tower']}")
+            arrays = llava.with_tower(arrays, store.load(tower))
         if self.family:
             whole = modules(self.sizes, jnp.float32, self.where)
             return self.family.read(arrays, stacks.expand(build.abstract_params(whole)), str(self.directory))
@@ -101,8 +104,12 @@ def find(path: epath.PathLike) -> Checkpoint:
     directory, node = found[0]
     where = str(directory / CONFIG)
     if node.get("format") != FORMAT:
+        if tower := llava.tower_directory(node, directory):
+            node = {**node, "vision_config": files.read_json(tower / CONFIG)}
         family, sizes = weights.recognise(node, where)
-        layout = image_processor.layout(directory, sizes["encoder"]) if "encoder" in sizes else None
+        layout = image_processor.layout(tower or directory, sizes["encoder"]) if "encoder" in sizes else None
+        if layout and node.get("image_aspect_ratio") == "pad":
+            layout = dataclasses.replace(layout, resize="pad")
         if layout:
             sizes["encoder"] = dataclasses.replace(sizes["encoder"], mean=layout.mean, std=layout.std)
         return Checkpoint(directory, node, family, sizes, RAW, layout)

@@ -21,5 +21,4 @@ def main(argv: list[str]) -> None:
             raise UserError(f"--model: there is no file {source}")
         print(f"{target}: {pickles.convert(source, target)} tensors as safetensors, under their own names; read {target} from now on")
         return
-    family = export.write(pretrained.load(args.model), target, args.family)
-    print(f"{target}: {family.name}, float32; transformers reads it with from_pretrained({str(target)!r})")
+    print(f"{target}: {export.write(pretrained.load(args.model), target, args.family)}")

@@ -55,6 +55,12 @@ class Tokenizer:
         """The token itself, as the vocabulary spells it."""
         return self._backend.id_to_token(id_)
 
+    def with_image(self) -> "Tokenizer":
+        """This one and, behind its vocabulary, a token for the place of an image."""
+        backend = tokenizers.Tokenizer.from_str(self._backend.to_str())
+        backend.add_special_tokens([tokenizers.AddedToken(IMAGE_MARK, special=True, normalized=False)])
+        return Tokenizer(backend, {**{role: getattr(self, role) for role in SPECIALS}, "image": backend.token_to_id(IMAGE_MARK)}, self.stops)
+
     def save(self, path: str | os.PathLike) -> None:
         files.write(path, self._backend.to_str(pretty=True))
 

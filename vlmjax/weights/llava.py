@@ -3,11 +3,14 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+from etils import epath
+
 from vlmjax.errors import UserError
 from vlmjax.models import vit
 from vlmjax.models.projector import ProjectorConfig
-from vlmjax.weights import clip, llama
-from vlmjax.weights.family import OUR_ACTIVATIONS, Config, Family
+from vlmjax.weights import clip, llama, table
+from vlmjax.weights.family import CARRIED, OUR_ACTIVATIONS, Config, Family
 from vlmjax.weights.table import LINEAR, Entry, prefixed
 
 # transformers/models/llava/configuration_llava.py: the tower of LLaVA-1.5
@@ -32,13 +35,15 @@ def _transformers(prefix: str) -> tuple[Entry, ...]:
 
 
 _ORIGINAL_TOWER = "model.vision_tower.vision_tower.vision_model."
+_DEEP = _projector({k: f"model.mm_projector.{2 * k}" for k in range(9)})
+_LINEAR = _projector({0: "model.mm_projector"})
 LAYOUTS = {
     "transformers": _layout("vision_tower.", _transformers(""), "language_model.model.", "language_model."),
     "hub": _layout("vision_tower.vision_model.", _transformers(""), "language_model.model.", "language_model."),
     "transformers-4.52": _layout("model.vision_tower.vision_model.", _transformers("model."), "model.language_model.", ""),
     # torch's Sequential: linear maps at the even places, activations between them
-    "original": _layout(_ORIGINAL_TOWER, _projector({k: f"model.mm_projector.{2 * k}" for k in range(4)}), "model.", ""),
-    "original-linear": _layout(_ORIGINAL_TOWER, _projector({0: "model.mm_projector"}), "model.", ""),
+    "original": _layout(_ORIGINAL_TOWER, _DEEP, "model.", ""),
+    "original-linear": _layout(_ORIGINAL_TOWER, _LINEAR, "model.", ""),
 }
 
 
@@ -55,15 +60,15 @@ def _sizes(c: Config) -> dict[str, Any]:
 
 def _original_sizes(c: Config) -> dict[str, Any]:
     """haotian-liu/LLaVA writes its keys into the language model's own config."""
-    if c("mm_vision_tower") not in TOWERS:
-        raise UserError(f"{c.where}: mm_vision_tower {c('mm_vision_tower')!r} is not one of {', '.join(TOWERS)}")
+    if "vision_config" not in c.node and c("mm_vision_tower") not in TOWERS:
+        raise UserError(f"{c.where}: mm_vision_tower {c('mm_vision_tower')!r} is not one of {', '.join(TOWERS)}, and no directory beside this file")
     c.refuse("mm_vision_select_feature", "patch")
     c.refuse("mm_use_im_start_end", False)
     kind = c.node.get("mm_projector_type") or "linear"  # LLaVA 1.0 has no such key
     depth = 1 if kind == "linear" else int(kind[3]) if kind[:3] == "mlp" and kind[4:] == "x_gelu" and kind[3].isdigit() else 0
     if not depth:
         raise UserError(f"{c.where}: mm_projector_type {kind!r} is not linear or mlpNx_gelu")
-    encoder = vit.VARIANTS[TOWERS[c("mm_vision_tower")]]
+    encoder = clip.vision_sizes(c.part("vision_config", VISION_DEFAULTS)) if "vision_config" in c.node else vit.VARIANTS[TOWERS[c("mm_vision_tower")]]
     language = Config(dict(c.node, model_type="llama"), c.where)
     return {"encoder": dataclasses.replace(encoder, feature_layer=_layer(c, "mm_vision_select_layer")), "projector": ProjectorConfig(depth=depth), "decoder": llama.text_sizes(language)}
 
@@ -84,3 +89,38 @@ def _config(sizes: Mapping[str, Any]) -> dict[str, Any]:
 
 FAMILY = Family("llava", ("encoder", "projector", "decoder"), _sizes, _config, LAYOUTS, DEFAULTS,
                 ignored=(*llama.IGNORED, r".*\.embeddings\.position_ids"), aliases=(("language_model.lm_head.weight", "language_model.model.embed_tokens.weight"),))
+
+
+# --- haotian-liu/LLaVA's own directories: the tower lies elsewhere -------------------------------------------------------------------
+
+TOWER = "vision_tower"  # where we write it, beside the rest
+
+
+def tower_directory(node: Mapping[str, Any], directory: epath.Path) -> epath.Path | None:
+    """The directory beside config.json that `mm_vision_tower` names; None for other checkpoints and for towers on the hub."""
+    name = node.get("mm_vision_tower")
+    return directory / name if name and epath.Path(name).name == name and (directory / name / "config.json").exists() else None
+
+
+def with_tower(tensors: Mapping[str, np.ndarray], tower: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The tensors of a checkpoint and of its tower, a whole CLIP or its vision model alone, as if one file held them."""
+    inner = _ORIGINAL_TOWER.removesuffix("vision_model.")
+    whole = any(name.startswith("vision_model.") for name in tower)
+    return dict(tensors) | {inner + (name if whole else f"vision_model.{name}"): leaf for name, leaf in tower.items() if not whole or name.startswith("vision_model.")}
+
+
+def write_original(by_layer: Mapping[str, np.ndarray], depth: int) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """{path by layer: parameter} → (language model and projector, tower), for projectors that no class of transformers has."""
+    tower = {path: leaf for path, leaf in by_layer.items() if path.startswith(("encoder/", CARRIED))}
+    rest = {path: leaf for path, leaf in by_layer.items() if path not in tower}
+    bare = _layout("", (), "model.", "")
+    return table.write(rest, (*(_LINEAR if depth == 1 else _DEEP), *prefixed(llama.BODY, "model."), llama.HEAD)), table.write(tower, bare)
+
+
+def original_config(sizes: Mapping[str, Any], pad: bool) -> dict[str, Any]:
+    """The language model's config with LLaVA's keys in it; the tower has its own."""
+    depth = sizes["projector"].depth
+    return llama.config(sizes["decoder"]) | {
+        "architectures": ["LlavaLlamaForCausalLM"], "model_type": "llava_llama", "mm_vision_tower": TOWER, "mm_projector_type": "linear" if depth == 1 else f"mlp{depth}x_gelu",
+        "mm_hidden_size": sizes["encoder"].width, "mm_vision_select_layer": sizes["encoder"].feature_layer, "mm_vision_select_feature": "patch", "mm_use_im_start_end": False,
+        "mm_use_im_patch_token": False, "image_aspect_ratio": "pad" if pad else "square"}
