@@ -24,6 +24,7 @@ def get_config(arg: str = "") -> ConfigDict:
     c.seed = 42
     c.tokenizer = model
     c.template = "vicuna_v1"  # as LLaVA-1.5 was trained; `checkpoint`: the model's own chat template
+    c.added_tokens = ()  # new ones; give `("decoder/added_.*", True)` a place among the rules of `trainable`, and they learn beside a frozen table
     c.precision = ConfigDict(dict(params="float32", compute="bfloat16", frozen="bfloat16", moments="float32"))
     c.compile = ConfigDict(dict(unroll=1, remat="full"))
     c.mesh = ConfigDict(dict(replica=1, fsdp=-1, tensor=1))

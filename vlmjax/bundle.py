@@ -194,6 +194,20 @@ class Bundle:
         made = make(parts, arrays, self.tokenizer, self.template, self.layout, self.mesh, dtype=dtype)
         return dataclasses.replace(made, family=self.family, carried=self.carried, statistics=self.statistics)
 
+    def joined(self) -> "Bundle":
+        """With the rows of added tokens in the table and head."""
+        config = self.parts["decoder"].config if "decoder" in self.parts else None
+        if config is None or not config.added:
+            return self
+        arrays, (first, count) = self.by_layer(), config.added
+        for name, axis in (("embed", 0), ("head", 1)):
+            if (rows := arrays.pop(f"decoder/added_{name}", None)) is not None:
+                before, _, after = np.split(arrays[f"decoder/{name}"], [first, first + count], axis)
+                arrays[f"decoder/{name}"] = np.concatenate([before, rows, after], axis)
+        parts = {**self.parts, "decoder": self.parts["decoder"].clone(config=dataclasses.replace(config, vocab=config.vocabulary, added=None))}
+        made = make(parts, arrays, self.tokenizer, self.template, self.layout, self.mesh)
+        return dataclasses.replace(made, family=self.family, carried=self.carried, statistics=self.statistics)
+
     def by_layer(self) -> dict[str, np.ndarray]:
         """{path by layer: parameter}, on the host."""
         whole = (lambda leaf: jax.device_put(leaf, sharding.replicated(self.mesh))) if self.mesh else (lambda leaf: leaf)

@@ -10,6 +10,7 @@ from etils import epath
 from vlmjax import files
 from vlmjax.bundle import Bundle
 from vlmjax.data import chat_template
+from vlmjax.data.example import IMAGE_MARK
 from vlmjax.data.tokenizer import Tokenizer
 from vlmjax.errors import UserError
 from vlmjax.layout import ImageLayout
@@ -19,11 +20,11 @@ from vlmjax.weights.family import CARRIED, Family
 
 def write(bundle: Bundle, directory: epath.PathLike, what: str | None = None) -> str:
     """Writes weights, config, tokenizer, chat template, processor and generation config of the part of the bundle that `what` names (`clip`, `llama`,
-    `qwen2`, `llava`; by default the largest one it has), adapters merged into the kernels beside them. config.json comes last. → what was written and who reads it, for people.
+    `qwen2`, `llava`; by default the largest one it has), adapters merged into the kernels beside them and added tokens joined to their table. config.json comes last. → what was written and who reads it, for people.
 
     transformers' LLaVA has two linear maps between its towers: with another number it is written as haotian-liu/LLaVA writes its own.
     """
-    directory, bundle = epath.Path(directory), bundle.with_adapters("merged")
+    directory, bundle = epath.Path(directory), bundle.with_adapters("merged").joined()
     name = what or default(bundle)
     if name not in FAMILIES:
         raise UserError(f"--as: {name!r} is not one of {', '.join(FAMILIES)}")
@@ -38,7 +39,7 @@ def write(bundle: Bundle, directory: epath.PathLike, what: str | None = None) ->
     tokenizer, sizes, remarks = bundle.tokenizer, {c: bundle.parts[c].config for c in family.components if hasattr(bundle.parts[c], "config")}, []
     original = family.name == "llava" and sizes["projector"].depth != 2
     if family.name == "llava" and not original and tokenizer.image is None:
-        tokenizer = tokenizer.with_image()
+        tokenizer = tokenizer.with_tokens([IMAGE_MARK])
         mine, sizes["decoder"] = _with_row(mine, sizes["decoder"], tokenizer)
         remarks.append(f"{tokenizer.text_of(tokenizer.image)} was added to its tokenizer as {tokenizer.image}")
     ids = {"bos_token_id": tokenizer.bos, "eos_token_id": tokenizer.eos, "pad_token_id": tokenizer.pad}

@@ -37,6 +37,8 @@ PARAMETERS: param_rules.Rules = (
     (r"projector/linear_\d+/kernel", ("fsdp", None)),
     (r"decoder/embed", ("tensor", "fsdp")),
     (r"decoder/head", ("fsdp", "tensor")),
+    (r"decoder/added_embed", (None, "fsdp")),
+    (r"decoder/added_head", ("fsdp", None)),
     (r"text_tower/embed", ("tensor", "fsdp")),
     (r".*_projection", ("fsdp", None)),
     (r".*patch_embed/kernel", (None, None, None, "fsdp")),

@@ -50,3 +50,32 @@ def test_a_model_learns_and_leaves(data, tmp_path, capsys):
 def test_what_it_needs(arg, message, tmp_path, capsys):
     assert main(["train", f"--config=experiments/finetune.py:{arg}", f"--workdir={tmp_path}/run"]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_a_new_token_learns_beside_a_frozen_table(data, tmp_path, capsys):
+    """The answers are one word that the vocabulary did not have; everything but its row is frozen."""
+    rows = json.loads(data.read_text())
+    for row in rows:
+        row["conversations"][1]["value"] = "<red>"
+    own = data.parent / "tokens.json"
+    own.write_text(json.dumps(rows))
+    rules = '--config.stages.instruct.trainable=(("decoder/added_.*",True),(".*",False))'
+    # One rule for the rates of what learns: the recipe's rules would match nothing.
+    assert main(["train", f"--config=experiments/finetune.py:{MODEL},{own}", f"--workdir={tmp_path}/run", *SMALL, rules, '--config.added_tokens=("<red>",)',
+                 "--config.stages.instruct.optimizer.lr_scale=()", "--config.stages.instruct.epochs=3.0"]) == 0, capsys.readouterr().err
+    stage, = json.loads((tmp_path / "run" / "record.json").read_text())["stages"]
+    model, source = pretrained.load(tmp_path / "run"), pretrained.load(MODEL)
+    table = source.parts["decoder"].config
+    assert stage["trainable"] == {"decoder": (1 if table.tied else 2) * table.width}
+    new, = model.tokenizer.encode("<red>")
+    assert new == source.tokenizer.vocabulary and model.parts["decoder"].config.added == (new, 1)
+    assert model.generate(["<image>\nWhat?"], [[np.full((20, 30, 3), 100, np.uint8)]], max_new_tokens=2) is not None
+    assert main(["convert", f"--model={tmp_path}/run", f"--to={tmp_path}/out"]) == 0
+    out = pretrained.load(tmp_path / "out")
+    assert out.tokenizer.encode("<red>") == [new] and out.parts["decoder"].config.added is None
+    joined, before = out.by_layer(), source.by_layer()
+    kept = np.arange(table.vocab) != new
+    np.testing.assert_array_equal(joined["decoder/embed"][: table.vocab][kept], before["decoder/embed"][kept])
+    assert not np.array_equal(joined["decoder/embed"][new], before["decoder/embed"].mean(0))
+    prompt, image = "<image>\nWhat? <red>", [np.full((20, 30, 3), 100, np.uint8)]
+    np.testing.assert_allclose(out.logits(prompt, image), model.logits(prompt, image), rtol=1e-5, atol=1e-5)

@@ -4,7 +4,9 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
+from vlmjax import param_rules
 from vlmjax.models import decoder, init_params
 from vlmjax.models.attention import visible
 
@@ -48,3 +50,23 @@ def test_logits_are_float32_from_bfloat16():
     module = dataclasses.replace(MODULE, dtype=jnp.bfloat16)
     out = jax.eval_shape(lambda p: module.apply({"params": p}, jnp.zeros((1, 2, 64), jnp.bfloat16), method="logits"), params())
     assert out.shape == (1, 2, CONFIG.vocab) and out.dtype == jnp.float32
+
+
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("first, count", [(64, 3), (61, 2), (63, 4)], ids=["behind", "inside", "across"])
+def test_added_rows_are_rows_of_the_table(tied, first, count):
+    config = dataclasses.replace(CONFIG, tied=tied, added=(first, count))
+    flat = param_rules.flatten(jax.jit(functools.partial(init_params, decoder.Decoder(config, (1, 1))))(jax.random.key(0)))
+    rows = {axis: flat.pop(f"added_{name}") for name, axis in (("embed", 0), ("head", 1)) if f"added_{name}" in flat}
+    join = lambda table, rows, axis: jnp.concatenate([*jnp.split(table, [first], axis)[:1], rows, jnp.split(table, [min(first + count, 64)], axis)[1]], axis)
+    joined = {**flat, "embed": join(flat["embed"], rows[0], 0)} | ({} if tied else {"head": join(flat["head"], rows[1], 1)})
+    plain = decoder.Decoder(dataclasses.replace(config, added=None, vocab=config.vocabulary), (1, 1))
+    flat |= {f"added_{name}": rows[axis] for name, axis in (("embed", 0), ("head", 1)) if axis in rows}
+    tokens = jnp.arange(config.vocabulary)[None]
+    apply = lambda module, flat, *args, method: module.apply({"params": param_rules.unflatten(flat)}, *args, method=method)
+    np.testing.assert_array_equal(apply(decoder.Decoder(config, (1, 1)), flat, tokens, method="embed"), apply(plain, joined, tokens, method="embed"))
+    hidden = jax.random.normal(jax.random.key(1), (1, 2, config.width))
+    got, want = (apply(module, leaves, hidden, method="logits") for module, leaves in ((decoder.Decoder(config, (1, 1)), flat), (plain, joined)))
+    assert got.shape == (1, 2, config.vocabulary) == (1, 2, max(64, first + count))
+    np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-6)
+    assert jnp.isnan(apply(plain, joined, tokens + 1, method="embed")[0, -1]).all() and jnp.isnan(apply(decoder.Decoder(config, (1, 1)), flat, tokens + 1, method="embed")[0, -1]).all()

@@ -24,13 +24,15 @@ from vlmjax.train.truth import Truth
 
 @dataclasses.dataclass(frozen=True)
 class RunConfig:
-    """The keys of a config file; what is inside each group is said by its own room."""
+    """The keys of a config file; what is inside each group is said by its own room. added_tokens: special tokens that the run adds to its tokenizer; their
+    rows, decoder/added_embed and decoder/added_head, learn by rules of their own."""
 
     run: tuple[str, ...]
     stages: dict[str, build.StageConfig]
     model: build.ModelConfig
     tokenizer: str
     template: str
+    added_tokens: tuple[str, ...] = ()
     seed: int = 0
     precision: build.Precision = build.Precision()
     compile: build.CompileConfig = build.CompileConfig()
@@ -77,10 +79,12 @@ def train(node: Any, changed: dict[str, list], workdir: str, data_dir: str) -> N
     mine = check_workdir(workdir, node, changed)
 
     sources = common.Sources({name: config.stages[name] for name in config.run}, data_dir)
-    tokenizer = common.tokenizer(config.tokenizer, sources)
+    known = common.tokenizer(config.tokenizer, sources)
+    tokenizer = known.with_tokens(config.added_tokens) if config.added_tokens else known
     templates = {name: common.template(config.stages[name].template or config.template, config.tokenizer) for name in config.run}
     checkpoints = {name: pretrained.find(part.weights) for name, part in vars(config.model).items() if part and part.weights}
-    modules = build.modules(config.model, tokenizer.vocabulary, config.precision.compute, config.compile, {name: c.sizes for name, c in checkpoints.items()})
+    modules = build.modules(config.model, tokenizer.vocabulary, config.precision.compute, config.compile, {name: c.sizes for name, c in checkpoints.items()},
+                            (known.vocabulary, len(config.added_tokens)) if config.added_tokens else None)
     encoder = modules["encoder"].config if "encoder" in modules else None
 
     stages, data, layouts = {}, {}, {}

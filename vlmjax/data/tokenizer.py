@@ -55,11 +55,15 @@ class Tokenizer:
         """The token itself, as the vocabulary spells it."""
         return self._backend.id_to_token(id_)
 
-    def with_image(self) -> "Tokenizer":
-        """This one and, behind its vocabulary, a token for the place of an image."""
+    def with_tokens(self, texts: Sequence[str]) -> "Tokenizer":
+        """This one and, behind its vocabulary, special tokens of these texts, of which `<image>` is the place of an image."""
         backend = tokenizers.Tokenizer.from_str(self._backend.to_str())
-        backend.add_special_tokens([tokenizers.AddedToken(IMAGE_MARK, special=True, normalized=False)])
-        return Tokenizer(backend, {**{role: getattr(self, role) for role in SPECIALS}, "image": backend.token_to_id(IMAGE_MARK)}, self.stops)
+        for text in texts:
+            if not text or backend.token_to_id(text) is not None:
+                raise UserError(f"added_tokens: {text!r} {'is in the vocabulary already' if text else 'is no token'}")
+            backend.add_special_tokens([tokenizers.AddedToken(text, special=True, normalized=False)])
+        image = backend.token_to_id(IMAGE_MARK) if IMAGE_MARK in texts else self.image
+        return Tokenizer(backend, {**{role: getattr(self, role) for role in SPECIALS}, "image": image}, self.stops)
 
     def save(self, path: str | os.PathLike) -> None:
         files.write(path, self._backend.to_str(pretty=True))

@@ -17,7 +17,8 @@ from vlmjax.stacks import segment_bounds, segment_name
 @dataclasses.dataclass(frozen=True)
 class DecoderConfig:
     """theta: base of the rotary angles. qkv_bias: Qwen2 has them. tied: logits are read with the embedding table. lora: adapters
-    of its projections."""
+    of its projections. added: (first id, how many) of the tokens whose rows lie in leaves of their own, so that they learn beside a frozen table: behind the
+    table, or in place of rows of it that no token had."""
 
     projections: ClassVar = (*ATTENTION, "mlp/gate", "mlp/up", "mlp/down")
 
@@ -33,6 +34,12 @@ class DecoderConfig:
     qkv_bias: bool = False
     tied: bool = False
     lora: LoRAConfig | None = None
+    added: tuple[int, int] | None = None
+
+    @property
+    def vocabulary(self) -> int:
+        """V': ids that can be read and written."""
+        return max(self.vocab, sum(self.added)) if self.added else self.vocab
 
 
 class MLP(nn.Module):
@@ -86,7 +93,7 @@ class Decoder(nn.Module):
     """tokens → `embed` → (image tokens are merged in, see vlm.py) → `__call__` → (places are picked) → `logits`.
 
     Methods are reached by `decoder.apply({"params": params}, …, method="embed")`.
-    Parameters: embed [V, D], layers/START-STOP/…, norm/scale, head [D, V] unless tied.
+    Parameters: embed [V, D], layers/START-STOP/…, norm/scale, head [D, V] unless tied; with added tokens added_embed [K, D] and added_head [D, K].
     """
 
     config: DecoderConfig
@@ -101,12 +108,21 @@ class Decoder(nn.Module):
         self.table = self.param("embed", fan_in(c.width), (c.vocab, c.width), jnp.float32)
         if not c.tied:
             self.head = self.param("head", fan_in(c.width), (c.width, c.vocab), jnp.float32)
+        if c.added:
+            self.added_table = self.param("added_embed", fan_in(c.width), (c.added[1], c.width), jnp.float32)
+            if not c.tied:
+                self.added_head = self.param("added_head", fan_in(c.width), (c.width, c.added[1]), jnp.float32)
         self.layers = Stack(functools.partial(Block, c, self.dtype, self.attend), self.segments, self.unroll, self.remat)
         self.norm = nn.RMSNorm(c.eps, self.dtype)
 
     def embed(self, tokens: jax.Array) -> jax.Array:
         """i32[B, T] → f[B, T, D]. An id outside the table becomes NaN instead of some other token's vector."""
-        return name_axes(look_up(self.table, tokens).astype(self.dtype), "batch", "length", "embed")
+        if self.config.added is None:
+            return name_axes(look_up(self.table, tokens).astype(self.dtype), "batch", "length", "embed")
+        first, count = self.config.added
+        new = (tokens >= first) & (tokens < first + count)
+        x = jnp.where(new[..., None], look_up(self.added_table, jnp.where(new, tokens - first, 0)), look_up(self.table, jnp.where(new, 0, tokens)))
+        return name_axes(x.astype(self.dtype), "batch", "length", "embed")
 
     def __call__(
         self,
@@ -125,9 +141,14 @@ class Decoder(nn.Module):
         return name_axes(self.norm(x), "batch", "length", "embed"), cache
 
     def logits(self, hidden: jax.Array) -> jax.Array:
-        """f[B, S, D] after the final norm → f32[B, S, V]."""
+        """f[B, S, D] after the final norm → f32[B, S, V'], V' = config.vocabulary."""
         kernel, contraction = (name_axes(self.table, "vocab", "embed"), "BSD,VD->BSV") if self.config.tied else (self.head, "BSD,DV->BSV")
         logits = jnp.einsum(contraction, hidden.astype(self.dtype), kernel.astype(self.dtype), preferred_element_type=jnp.float32)
+        if self.config.added:
+            first, count = self.config.added
+            kernel = self.added_table.T if self.config.tied else self.added_head
+            new = jnp.einsum("BSD,DK->BSK", hidden.astype(self.dtype), kernel.astype(self.dtype), preferred_element_type=jnp.float32)
+            logits = jnp.concatenate([logits[..., :first], new, logits[..., first + count :]], axis=-1)
         return name_axes(logits, "batch", "length", "vocab")
 
     def everything(self) -> jax.Array:

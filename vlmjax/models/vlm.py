@@ -84,5 +84,5 @@ class VLM:
         """f32[B, S, V] at the batch's `target_positions`."""
         picked = pick(self.hidden(params, batch, key=key), batch["target_positions"])
         logits = self.decoder.apply({"params": params["decoder"]}, picked, method="logits")
-        chex.assert_shape(logits, (*batch["target_positions"].shape, self.decoder.config.vocab))
+        chex.assert_shape(logits, (*batch["target_positions"].shape, self.decoder.config.vocabulary))
         return logits

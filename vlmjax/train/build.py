@@ -149,8 +149,8 @@ def context(mesh: Mesh):
 
 
 def modules(config: ModelConfig, vocabulary: int, compute: str, compiled: CompileConfig = CompileConfig(),
-            checkpoints: Mapping[str, Mapping[str, Any]] = {}) -> dict[str, nn.Module]:
-    """{component: module}, each with all its layers in one segment. `vocabulary`: of the tokenizer. `checkpoints`: {component that has
+            checkpoints: Mapping[str, Mapping[str, Any]] = {}, added: tuple[int, int] | None = None) -> dict[str, nn.Module]:
+    """{component: module}, each with all its layers in one segment. `vocabulary`: of the tokenizer; `added`: (first id, how many) of the tokens a run adds to it. `checkpoints`: {component that has
     weights: {component: sizes} of what they are of}."""
     def variant(component, table, where):
         if component.variant and component.variant not in table or not (component.variant or where in checkpoints):
@@ -161,14 +161,21 @@ def modules(config: ModelConfig, vocabulary: int, compute: str, compiled: Compil
                 raise UserError(f"model.{where}.weights: {component.weights} holds no {where}, it has {', '.join(checkpoints[where])}")
             stored = checkpoints[where][where]
         if sizes and component.vocab:
-            sizes = dataclasses.replace(sizes, vocab=vocabulary if component.vocab == -1 else component.vocab)
+            sizes = dataclasses.replace(sizes, vocab=vocabulary - (added[1] if added else 0) if component.vocab == -1 else component.vocab)
         if stored:
-            differ = [f"{key} {b}, not {a}" for key, a in vars(sizes or stored).items() if key not in ("mean", "std", "feature_layer", "lora") and a != (b := vars(stored)[key])]
+            differ = [f"{key} {b}, not {a}" for key, a in vars(sizes or stored).items() if key not in ("mean", "std", "feature_layer", "lora", "added") and a != (b := vars(stored)[key])]
             if differ:
                 raise UserError(f"model.{where}: {component.weights} has {', '.join(differ)} (variant '' takes the checkpoint's sizes)")
             sizes = stored
-        if getattr(sizes, "vocab", vocabulary) < vocabulary:
-            raise UserError(f"model.{where}: its vocabulary of {sizes.vocab} is smaller than the tokenizer's {vocabulary}")
+        if added and where == "decoder":
+            if sizes.added:
+                raise UserError(f"model.{where}: {component.weights} has added tokens of its own; join them first: vlmjax convert --model={component.weights} --to=DIR")
+            if added[0] > sizes.vocab:
+                raise UserError(f"model.{where}: its vocabulary of {sizes.vocab} is smaller than the tokenizer's {added[0]}")
+            sizes = dataclasses.replace(sizes, added=added)
+        known = getattr(sizes, "vocabulary", getattr(sizes, "vocab", vocabulary))
+        if known < vocabulary:
+            raise UserError(f"model.{where}: its vocabulary of {known} is smaller than the tokenizer's {vocabulary}")
         if component.feature_layer is not None:
             if not hasattr(sizes, "feature_layer") or not -sizes.layers <= component.feature_layer <= -1:
                 raise UserError(f"model.{where}.feature_layer: {component.feature_layer} is not one of -{getattr(sizes, 'layers', 0)} … -1")

@@ -163,7 +163,7 @@ def _drain(stage, pending, data, train, writer, progress, done, waited) -> None:
 
 
 def _vocabulary(stage: build.Stage) -> int:
-    return (stage.model.text_tower if stage.config.objective == "contrastive" else stage.model.decoder).config.vocab
+    return stage.model.text_tower.config.vocab if stage.config.objective == "contrastive" else stage.model.decoder.config.vocabulary
 
 
 def _totals(stage: build.Stage, data: Data) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import Any
 
 import flax.linen as nn
 import jax
+import numpy as np
 from etils import epath
 from jax.sharding import Mesh
 
@@ -18,6 +19,10 @@ from vlmjax.errors import UserError
 from vlmjax.models import init_params, lora
 from vlmjax.train.build import Stage
 from vlmjax.train.checkpoint import Checkpoints
+
+
+# Leaves of added tokens: the table they extend, and the axis of its tokens.
+ADDED = {"decoder/added_embed": ("decoder/embed", 0), "decoder/added_head": ("decoder/head", 1)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,17 +59,22 @@ class Truth:
         return {path: leaves[path] for path in owners}
 
     def _initial(self, name: str) -> dict[str, jax.Array]:
-        """A component as it begins: its checkpoint, or a pure function of (seed, name), the same on every mesh. Adapters that the
-        checkpoint lacks are new."""
+        """A component as it begins: its checkpoint, or a pure function of (seed, name), the same on every mesh. Adapters and added
+        tokens that the checkpoint lacks are new."""
         like = stacks.expand(_abstract(self.modules[name], name))
         if name not in self.sources:
             return self._random(name, like)
         read = self.sources[name]()
-        new = {path: leaf for path, leaf in like.items() if lora.is_adapter(path) and path not in read}
+        new = {path: leaf for path, leaf in like.items() if (lora.is_adapter(path) or path in ADDED) and path not in read}
         stored = {path: leaf for path, leaf in like.items() if path not in new}
         if wrong := [path for path, leaf in stored.items() if path not in read or read[path].shape != leaf.shape]:
             raise UserError(f"model.{name}.weights: {wrong[0]} is not there in the shape {list(like[wrong[0]].shape)} that the config asks for")
-        return stacks.place(read, stored, sharding.parameters(stored, self.mesh)) | (self._random(name, new) if new else {})
+        # Rows of added tokens begin as the mean row, as LLaVA's do (llava/model/llava_arch.py: initialize_vision_tokenizer).
+        means = {path: np.repeat(np.asarray(read[table]).mean(axis, np.float64, keepdims=True).astype(np.float32), like[path].shape[axis], axis)
+                 for path, (table, axis) in ADDED.items() if path in new}
+        random = {path: leaf for path, leaf in new.items() if path not in means}
+        return (stacks.place(read, stored, sharding.parameters(stored, self.mesh)) | stacks.place(means, {path: like[path] for path in means}, sharding.parameters({path: like[path] for path in means}, self.mesh))
+                | (self._random(name, random) if random else {}))
 
     def _random(self, name: str, like: Mapping[str, Any]) -> dict[str, jax.Array]:
         """These leaves of a component, {path by layer: abstract}; the others are not computed."""
