@@ -127,6 +127,13 @@ def test_plan_asks_every_request_once_within_its_shape(asked, length):
         assert lengths[row[0]][1] + sum(lengths[i][2] for i in row) <= T <= length
 
 
+def test_the_dearer_a_token_the_more_questions_share_an_image():
+    requests = [runner.Request((), str(image)) for image in range(20) for _ in range(12)]
+    lengths = [("head", 90, 18)] * len(requests)
+    counts = [runner.plan(requests, lengths, 2048, per_token)[2] for per_token in (0.0, 1e4)]
+    assert counts[0] < counts[1] == 12
+
+
 def test_standard_error_is_clustered_by_image():
     rng = np.random.default_rng(0)
     scores, apart = rng.integers(0, 2, 40).astype(float), np.array([str(i) for i in range(40)])
