@@ -16,6 +16,7 @@ from jax.sharding import Mesh
 from vlmjax import param_rules, sharding, stacks
 from vlmjax.errors import UserError
 from vlmjax.models import init_params
+from vlmjax.train import once
 from vlmjax.train.build import Stage
 from vlmjax.train.checkpoint import Checkpoints
 
@@ -48,7 +49,7 @@ class Truth:
             leaves.update(self._initial(name))
         for name in dict.fromkeys(owner for owner in owners.values() if owner != "init"):
             checkpoints = Checkpoints(self.workdir, name)
-            trained = jax.jit(stacks.expand)(checkpoints.restore_params(self.stages[name].abstract.learned))
+            trained = once.run(stacks.expand, checkpoints.restore_params(self.stages[name].abstract.learned))
             checkpoints.close()
             leaves.update({path: leaf for path, leaf in trained.items() if owners.get(path) == name})
         return {path: leaves[path] for path in owners}
@@ -63,10 +64,7 @@ class Truth:
             return stacks.place(read, like, sharding.parameters(like, self.mesh))
         key = jax.random.fold_in(jax.random.key(self.seed), zlib.crc32(name.encode()))
         places = sharding.parameters(stacks.expand(_abstract(module, name)), self.mesh)
-        program = jax.jit(lambda k: stacks.expand(param_rules.flatten({name: init_params(module, k)})), out_shardings=places).lower(key)
-        # Random numbers are slow to compile for a CPU (7 s a component) and run once: less optimisation, a quarter of the time.
-        options = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else {}
-        return program.compile(compiler_options=options)(key)
+        return once.run(lambda k: stacks.expand(param_rules.flatten({name: init_params(module, k)})), key, out_shardings=places)
 
 
 def _abstract(module: nn.Module, name: str) -> dict[str, Any]:
