@@ -97,5 +97,5 @@ class Oracle(bundle.Bundle):
 
 
 def oracle():
-    vlm = types.SimpleNamespace(encoder="has one")
+    vlm = types.SimpleNamespace(encoder="has one", decoder=model().parts["decoder"])
     return Oracle({}, vlm, vlm, None, TOKENIZER, TEMPLATES["plain_qa"], LAYOUT)

@@ -27,12 +27,15 @@ def test_an_interrupted_stage_ends_bit_for_bit_like_an_uninterrupted_one(tmp_pat
     stage, compiled = instruct
     whole = tiny.run(stage, tmp_path / "whole", compiled=compiled, every=2)
 
+    checkpoints = Checkpoints(tmp_path / "cut", stage.name)
+
     def die(step, batch):
         if step == 5:
+            checkpoints.close()  # what was saved after step 3 is complete, however fast the steps are
             raise Killed
 
     with pytest.raises(Killed):
-        tiny.run(stage, tmp_path / "cut", data=tiny.FakeData(stage, die), compiled=compiled, every=2)
+        tiny.run(stage, tmp_path / "cut", data=tiny.FakeData(stage, die), compiled=compiled, every=2, checkpoints=checkpoints)
     asked = []
     again = tiny.run(stage, tmp_path / "cut", data=tiny.FakeData(stage, lambda step, batch: asked.append(step)), compiled=compiled, every=2)
     assert asked == [4, 5]
@@ -52,7 +55,7 @@ def test_a_loss_that_is_not_finite_stops_the_stage_and_names_step_and_examples(t
 
 
 def test_tolerated_steps_are_counted_and_change_nothing(tmp_path):
-    stage = tiny.stage(steps=3, skip_nonfinite=1)
+    stage = tiny.stage(skip_nonfinite=1)
     nan = lambda step, batch: batch["weights"].__setitem__((0, 0), np.nan) if step == 1 else None
     outcome = tiny.run(stage, tmp_path, data=tiny.FakeData(stage, nan))
     assert outcome.record["skipped_nonfinite"] == 1
@@ -75,7 +78,7 @@ def test_a_batch_of_another_shape_saves_the_state_and_names_the_key(tmp_path, in
 def test_a_stage_trains_in_bfloat16_over_a_frozen_copy_in_bfloat16(tmp_path):
     precision = build.Precision(compute="bfloat16", frozen="bfloat16", moments="bfloat16")
     stage = tiny.stage(precision=precision, parts=tiny.modules("bfloat16"))
-    outcome = tiny.run(stage, tmp_path, parts=tiny.modules("bfloat16"))
+    outcome = tiny.run(stage, tmp_path)
     assert {leaf.dtype.name for leaf in jax.tree.leaves(outcome.state.frozen)} == {"bfloat16"}
     assert {leaf.dtype.name for leaf in jax.tree.leaves(outcome.state.learned.trainable)} == {"float32"}
     assert {"bfloat16", "float32"} == {leaf.dtype.name for p, leaf in param_rules.flatten(outcome.state.learned.opt_state).items() if "kernel" in p}

@@ -9,12 +9,12 @@ from vlmjax.models.vlm import merge, pick
 from vlmjax.train import build, loop, step
 
 MESHES = [dict(fsdp=8), dict(replica=2, fsdp=2, tensor=2), dict(replica=1, fsdp=4, tensor=2)]
-INSTRUCT = (("encoder/.*", False), (".*", True))
+INSTRUCT = (("encoder/.*", False), (".*", True))  # as in loop_test, and as many steps: on one device the same program
 
 
 def five_steps(mesh):
     """→ (gradients of the first step, losses of five steps)."""
-    stage = tiny.stage(mesh=mesh, trainable=INSTRUCT)
+    stage = tiny.stage(mesh=mesh, trainable=INSTRUCT, steps=6)
     train, data, compiled = loop.start_state(stage, tiny.truth(stage)), tiny.FakeData(stage), stage.compile()
     place = lambda s: jax.device_put(data.batch(s), sharding.batch(mesh))
     with build.context(mesh):
@@ -45,7 +45,7 @@ def test_the_losses_of_one_device_come_out(alone, shape):
 
 
 def test_gradient_accumulation_changes_nothing_but_the_order_of_sums(alone):
-    stage = tiny.stage(trainable=INSTRUCT, accumulate=4)
+    stage = tiny.stage(trainable=INSTRUCT, steps=6, accumulate=4)
     train, data, compiled = loop.start_state(stage, tiny.truth(stage)), tiny.FakeData(stage), stage.compile()
     losses = []
     for s in range(5):
@@ -94,7 +94,7 @@ def test_optimizer_state_of_a_frozen_component_is_never_made():
 
 def test_the_contrastive_loss_sees_all_rows_of_all_devices():
     def losses(mesh):
-        stage = tiny.stage("contrast", mesh=mesh, objective="contrastive", trainable=((".*", True),))
+        stage = tiny.stage("contrast", mesh=mesh, objective="contrastive", trainable=((".*", True),), steps=8)
         train, data, compiled = loop.start_state(stage, tiny.truth(stage)), tiny.FakeData(stage), stage.compile()
         out = []
         for s in range(3):

@@ -79,15 +79,23 @@ class FakeIterator:
         self.step = state["next"]
 
 
-def truth(stage, workdir="unused", parts=None):
-    parts = parts or modules()
-    return Truth(workdir, parts, {}, 0, stage.mesh).load(stage.components, ())
+_initial = {}  # {(component, mesh): its parameters}: drawing them takes a second, and nothing changes them
 
 
-def run(stage, workdir, data=None, compiled=None, every=100, start=None, parts=None):
+def truth(stage):
+    """Whatever the modules compute in, parameters are float32."""
+    out = {}
+    for name in stage.components:
+        if (name, stage.mesh) not in _initial:
+            _initial[name, stage.mesh] = Truth("unused", modules(), {}, 0, stage.mesh).load((name,), ())
+        out.update(_initial[name, stage.mesh])
+    return out
+
+
+def run(stage, workdir, data=None, compiled=None, every=100, start=None, checkpoints=None):
     """The loop with its writers in `workdir`."""
     logging = metrics.LoggingConfig(every=2, tensorboard=False)
-    return loop.run(stage, start if start is not None else truth(stage, parts=parts), data or FakeData(stage), Checkpoints(workdir, stage.name),
+    return loop.run(stage, start if start is not None else truth(stage), data or FakeData(stage), checkpoints or Checkpoints(workdir, stage.name),
                     metrics.Writer(workdir, stage.name, logging), {"fingerprint": "f"}, logging, loop.CheckpointConfig(every=every), 0, compiled)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from vlmjax import optim, param_rules, sharding, stacks
 from vlmjax.data import batch as batches
 from vlmjax.errors import UserError
-from vlmjax.train import build, metrics, proof, state, step
+from vlmjax.train import build, metrics, once, proof, state, step
 from vlmjax.train.checkpoint import Checkpoints
 
 REACH_STEPS = 50  # by then every trainable leaf must have had a gradient
@@ -53,7 +53,8 @@ def start_state(stage: build.Stage, by_layer: dict[str, jax.Array]) -> state.Tra
         learned = state.Learned(jnp.int32(0), trainable, stage.optimizer.init(trainable), reached, jnp.int32(0))
         return state.TrainState(learned, frozen)
 
-    return jax.jit(place, out_shardings=jax.tree.map(lambda leaf: leaf.sharding, stage.abstract))({path: by_layer[path] for whole in like for path in stacks.layer_paths(whole)})
+    used = {path: by_layer[path] for whole in like for path in stacks.layer_paths(whole)}
+    return once.run(place, used, out_shardings=jax.tree.map(lambda leaf: leaf.sharding, stage.abstract))
 
 
 def source_digests(stage: build.Stage, by_layer: dict[str, jax.Array]) -> dict[str, str]:

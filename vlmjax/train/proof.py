@@ -2,6 +2,7 @@
 
 Each check raises `ProofError`, which ends the stage before anything of it is used or exported.
 """
+import functools
 import hashlib
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -33,10 +34,12 @@ def _mix(x: jax.Array) -> jax.Array:
     return x ^ (x >> 16)
 
 
+@functools.partial(jax.jit, static_argnames="stacked")
 def _digest(x: jax.Array, stacked: bool) -> jax.Array:
     """u32[4], or u32[L, 4] for a stack: sums modulo 2³² of mixed (bits, index within the layer).
 
-    A sum needs no order, so it is computed on the shards and comes out the same on every mesh and number of hosts.
+    A sum needs no order, so it is computed on the shards and comes out the same on every mesh and number of hosts. Compiled per
+    shape, not per tree: the leaves of a model have few shapes.
     """
     dims = x.shape[1:] if stacked else x.shape
     bits = x.astype(jnp.uint32) if x.dtype == bool else jax.lax.bitcast_convert_type(x, _UNSIGNED[x.dtype.itemsize]).astype(jnp.uint32)
@@ -49,18 +52,15 @@ def _digest(x: jax.Array, stacked: bool) -> jax.Array:
     return jnp.sum(_mix(bits[..., None] + _mix(index[..., None] ^ lanes)), axis=axes, dtype=jnp.uint32)
 
 
-@jax.jit
-def _digests(flat: dict[str, jax.Array]) -> dict[str, jax.Array]:
-    return {path: _digest(leaf, stacks.is_stacked(path)) for path, leaf in flat.items()}
-
 
 def digests(tree: Any) -> dict[str, str]:
     """{path by layer: "shape dtype digest"}; equal for every mesh, host count and way of cutting stacks."""
     flat = param_rules.flatten(tree)
     rows = {}
-    for path, digest in _digests(flat).items():
-        stacked, leaf = stacks.is_stacked(path), flat[path]
-        dims = leaf.shape[1:] if stacked else leaf.shape
+    started = {path: _digest(leaf, stacked=stacks.is_stacked(path)) for path, leaf in flat.items()}
+    for path, digest in started.items():
+        leaf = flat[path]
+        dims = leaf.shape[1:] if stacks.is_stacked(path) else leaf.shape
         for by_layer, lanes in zip(stacks.layer_paths(path), np.asarray(digest).reshape(-1, len(_LANES))):
             rows[by_layer] = f"{list(dims)} {leaf.dtype} " + "".join(f"{int(lane):08x}" for lane in lanes)
     return rows

@@ -17,6 +17,7 @@ from jax.sharding import Mesh
 from vlmjax import param_rules, sharding, stacks
 from vlmjax.errors import UserError
 from vlmjax.models import init_params, lora
+from vlmjax.train import once
 from vlmjax.train.build import Stage
 from vlmjax.train.checkpoint import Checkpoints
 
@@ -53,7 +54,7 @@ class Truth:
             leaves.update(self._initial(name))
         for name in dict.fromkeys(owner for owner in owners.values() if owner != "init"):
             checkpoints = Checkpoints(self.workdir, name)
-            trained = jax.jit(stacks.expand)(checkpoints.restore_params(self.stages[name].abstract.learned))
+            trained = once.run(stacks.expand, checkpoints.restore_params(self.stages[name].abstract.learned))
             checkpoints.close()
             leaves.update({path: leaf for path, leaf in trained.items() if owners.get(path) == name})
         return {path: leaves[path] for path in owners}
@@ -84,10 +85,7 @@ class Truth:
             flat = stacks.expand(param_rules.flatten({name: init_params(module, key)}))
             return {path: flat[path] for path in like}
 
-        program = jax.jit(draw, out_shardings=sharding.parameters(like, self.mesh)).lower(key)
-        # Random numbers are slow to compile for a CPU (7 s a component) and run once: less optimisation, a quarter of the time.
-        options = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else {}
-        return program.compile(compiler_options=options)(key)
+        return once.run(draw, key, out_shardings=sharding.parameters(like, self.mesh))
 
 
 def _abstract(module: nn.Module, name: str) -> dict[str, Any]:
