@@ -40,8 +40,9 @@ class Truth:
                 out.update({path: name for path, label in stage.labels.items() if label.trainable and path in out})
         return out
 
-    def load(self, components: Iterable[str], finished: Iterable[str]) -> dict[str, jax.Array]:
-        """{path by layer: leaf}, float32, on the mesh."""
+    def load(self, components: Iterable[str], finished: Iterable[str]) -> dict[str, Any]:
+        """{path by layer: leaf}: what a stage trained and what is random in float32 on the mesh; of a checkpoint, views of its file, in its own
+        type: each device then reads its part (`stacks.place`), and no process holds the whole."""
         owners = self.owners(components, finished)
         leaves = {}
         for name in sorted({path.split("/")[0] for path, owner in owners.items() if owner == "init"}):
@@ -53,7 +54,7 @@ class Truth:
             leaves.update({path: leaf for path, leaf in trained.items() if owners.get(path) == name})
         return {path: leaves[path] for path in owners}
 
-    def _initial(self, name: str) -> dict[str, jax.Array]:
+    def _initial(self, name: str) -> dict[str, Any]:
         """A component as it begins: its checkpoint, or a pure function of (seed, name), the same on every mesh. Adapters that the
         checkpoint lacks are new."""
         like = stacks.expand(_abstract(self.modules[name], name))
@@ -64,7 +65,7 @@ class Truth:
         stored = {path: leaf for path, leaf in like.items() if path not in new}
         if wrong := [path for path, leaf in stored.items() if path not in read or read[path].shape != leaf.shape]:
             raise UserError(f"model.{name}.weights: {wrong[0]} is not there in the shape {list(like[wrong[0]].shape)} that the config asks for")
-        return stacks.place(read, stored, sharding.parameters(stored, self.mesh)) | (self._random(name, new) if new else {})
+        return {path: read[path] for path in stored} | (self._random(name, new) if new else {})
 
     def _random(self, name: str, like: Mapping[str, Any]) -> dict[str, jax.Array]:
         """These leaves of a component, {path by layer: abstract}; the others are not computed."""
