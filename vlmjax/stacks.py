@@ -64,31 +64,48 @@ def collect(by_layer: Mapping[str, Any], like: Mapping[str, Any]) -> dict[str, A
 def place(by_layer: Mapping[str, Any], like: Mapping[str, Any], shardings: Mapping[str, jax.sharding.Sharding] | None = None) -> dict[str, jax.Array]:
     """`collect`, onto devices and in the dtypes of `like`. Of arrays on the host (views of a file, say) each device is given its own
     part and no other: neither a stack nor a whole leaf is ever put together on the host. shardings: {path in memory: where}, None: the first device."""
-    out = {}
+    out, layers = {}, dict(by_layer)
+    on_device = {path: any(isinstance(by_layer[p], jax.Array) for p in layer_paths(path)) for path in like}
     for path, leaf in like.items():
-        layers = [by_layer[p] for p in layer_paths(path)]
-        if isinstance(layers[0], jax.Array):
-            whole = (jnp.stack(layers) if is_stacked(path) else layers[0]).astype(leaf.dtype)
-            out[path] = jax.device_put(whole, shardings[path]) if shardings else whole
-            continue
-
-        def part(index, layers=layers, leaf=leaf, stacked=is_stacked(path)):
-            if not stacked:
-                return np.ascontiguousarray(layers[0][index].astype(leaf.dtype)).reshape(_size(leaf.shape, index))
-            own = layers[index[0]]
-            block = np.empty((len(own), *_size(leaf.shape[1:], index[1:])), leaf.dtype)
-            for i, layer in enumerate(own):
-                block[i] = layer[index[1:]]  # copied and cast at once
-            return block
-
         where = shardings[path] if shardings else jax.sharding.SingleDeviceSharding(jax.devices()[0])
-        out[path] = jax.make_array_from_callback(leaf.shape, where, part)
-    return out
+        if not on_device[path]:
+            out[path] = _place(leaf, [by_layer[p] for p in layer_paths(path)], is_stacked(path), where)
+            continue
+        for p in layer_paths(path):  # a stack of which some layers are on the host: these go first
+            if not isinstance(layers[p], jax.Array):
+                one = jax.ShapeDtypeStruct(layers[p].shape, leaf.dtype)
+                layers[p] = _place(one, [layers[p]], False, _of_layer(where) if is_stacked(path) else where)
+    if moved := {path: leaf for path, leaf in like.items() if on_device[path]}:
+        cast = lambda layers: {path: leaf.astype(moved[path].dtype) for path, leaf in collect(layers, moved).items()}
+        needed = {p: layers[p] for path in moved for p in layer_paths(path)}
+        out |= jax.jit(cast, out_shardings={path: shardings[path] for path in moved} if shardings else None)(needed)
+    return {path: out[path] for path in like}
 
 
-def _size(shape: Sequence[int], index: Sequence[slice]) -> tuple[int, ...]:
-    """The shape of an array of this shape at these slices."""
-    return tuple(len(range(*at.indices(size))) for size, at in zip(shape, index))
+def _place(leaf: Any, layers: Sequence[Any], stacked: bool, where: jax.sharding.Sharding) -> jax.Array:
+    """One leaf from its layers on the host. The part of one device is made after that of another has left, so that no more of a stack is held."""
+    places: dict[tuple, list[jax.Device]] = {}
+    for device, index in where.addressable_devices_indices_map(leaf.shape).items():
+        places.setdefault(tuple((at.start, at.stop) for at in index), []).append(device)
+    shards = []
+    for bounds, devices in places.items():
+        index = tuple(slice(*bound) for bound in bounds)
+        shape = tuple(len(range(*at.indices(size))) for size, at in zip(leaf.shape, index))
+        if stacked:
+            block = np.empty(shape, leaf.dtype)
+            for i, layer in enumerate(layers[index[0]]):
+                block[i] = layer[index[1:]]  # copied and cast at once
+        else:
+            block = np.array(layers[0][index], leaf.dtype, order="C").reshape(shape)
+        shards += [jax.device_put(block, device) for device in devices]
+    return jax.make_array_from_single_device_arrays(leaf.shape, where, shards)
+
+
+def _of_layer(where: jax.sharding.Sharding) -> jax.sharding.Sharding:
+    """Where one layer lies of a stack that lies there; the axis of a stack is never split."""
+    if isinstance(where, jax.sharding.NamedSharding):
+        return jax.sharding.NamedSharding(where.mesh, jax.sharding.PartitionSpec(*where.spec[1:]))
+    return where
 
 
 def cut(labels: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:

@@ -42,25 +42,32 @@ class Outcome:
     state: state.TrainState
 
 
-def start_state(stage: build.Stage, by_layer: dict[str, jax.Array]) -> state.TrainState:
+def start_state(stage: build.Stage, by_layer: dict[str, Any]) -> state.TrainState:
     """The state before the first step, from the truth {path by layer: leaf}, cast and cut as the stage stores it."""
-    like = param_rules.flatten(optim.merge(stage.abstract.learned.trainable, stage.abstract.frozen))
+    abstract = stage.abstract.learned
+    like = param_rules.flatten(optim.merge(abstract.trainable, stage.abstract.frozen))
+    params = stacks.place(by_layer, like, {path: leaf.sharding for path, leaf in like.items()})
+    trainable, frozen = optim.split(param_rules.unflatten(params), stage.labels)
 
-    def place(by_layer):
-        params = stacks.collect(by_layer, like)
-        trainable, frozen = optim.split(param_rules.unflatten({p: params[p].astype(like[p].dtype) for p in like}), stage.labels)
-        reached = {p: jnp.zeros(leaf.shape, bool) for p, leaf in stage.abstract.learned.reached.items()}
-        learned = state.Learned(jnp.int32(0), trainable, stage.optimizer.init(trainable), reached, jnp.int32(0))
-        return state.TrainState(learned, frozen)
+    def begin(trainable):
+        return jnp.int32(0), stage.optimizer.init(trainable), {p: jnp.zeros(leaf.shape, bool) for p, leaf in abstract.reached.items()}, jnp.int32(0)
 
-    used = {path: by_layer[path] for whole in like for path in stacks.layer_paths(whole)}
-    return once.run(place, used, out_shardings=jax.tree.map(lambda leaf: leaf.sharding, stage.abstract))
+    places = jax.tree.map(lambda leaf: leaf.sharding, (abstract.step, abstract.opt_state, abstract.reached, abstract.skipped))
+    number, opt_state, reached, skipped = once.run(begin, trainable, out_shardings=places)
+    return state.TrainState(state.Learned(number, trainable, opt_state, reached, skipped), frozen)
 
 
-def source_digests(stage: build.Stage, by_layer: dict[str, jax.Array]) -> dict[str, str]:
-    """Digests of the truth of what this stage freezes, after the same cast but before it is stacked or placed."""
+def source_digests(stage: build.Stage, by_layer: dict[str, Any]) -> dict[str, str]:
+    """Digests of the truth of what this stage freezes, after the same cast but before it is stacked. One leaf after the other: a
+    second copy of the model is never held."""
     types = {p: leaf.dtype for path, leaf in param_rules.flatten(stage.abstract.frozen).items() for p in stacks.layer_paths(path)}
-    return proof.digests({path: by_layer[path].astype(dtype) for path, dtype in types.items()})
+
+    def leaves():
+        for path, dtype in types.items():
+            like = {path: jax.ShapeDtypeStruct(by_layer[path].shape, dtype)}
+            yield path, by_layer[path].astype(dtype) if isinstance(by_layer[path], jax.Array) else stacks.place(by_layer, like, sharding.parameters(like, stage.mesh))[path]
+
+    return proof.digests_of(leaves())
 
 
 def prove_before(stage: build.Stage) -> dict[str, Any]:
@@ -74,7 +81,7 @@ def prove_before(stage: build.Stage) -> dict[str, Any]:
     return {"flops_per_step": flops, "optimizer_bytes": sizes}
 
 
-def run(stage: build.Stage, truth: dict[str, jax.Array], data: Data, checkpoints: Checkpoints, writer: metrics.Writer, about: dict[str, Any],
+def run(stage: build.Stage, truth: dict[str, Any], data: Data, checkpoints: Checkpoints, writer: metrics.Writer, about: dict[str, Any],
         logging: metrics.LoggingConfig, cadence: CheckpointConfig, prefetch: int, compiled: Callable | None = None) -> Outcome:
     """Trains to `stage.steps`, from the newest checkpoint if there is one. `compiled`: a step already compiled (tests pass wrong ones)."""
     began = time.monotonic()

@@ -4,13 +4,16 @@ Each check raises `ProofError`, which ends the stage before anything of it is us
 """
 import functools
 import hashlib
-from collections.abc import Callable, Iterable, Mapping
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.experimental import multihost_utils
 from jax.extend import core
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from vlmjax import param_rules, stacks
 from vlmjax.errors import UserError
@@ -24,6 +27,7 @@ class ProofError(UserError):
 # --- bits: frozen parameters did not move ---------------------------------------------------------------------------------
 
 _LANES = (0x9E3779B9, 0x85EBCA6B, 0xC2B2AE35, 0x27D4EB2F)  # four 32-bit sums make a 128-bit digest
+_AT_ONCE = 1 << 20  # elements on a device: a CPU writes out some 50 bytes for each while it sums them
 _UNSIGNED = {1: jnp.uint8, 2: jnp.uint16, 4: jnp.uint32}
 
 
@@ -34,36 +38,96 @@ def _mix(x: jax.Array) -> jax.Array:
     return x ^ (x >> 16)
 
 
-@functools.partial(jax.jit, static_argnames="stacked")
-def _digest(x: jax.Array, stacked: bool) -> jax.Array:
-    """u32[4], or u32[L, 4] for a stack: sums modulo 2³² of mixed (bits, index within the layer).
-
-    A sum needs no order, so it is computed on the shards and comes out the same on every mesh and number of hosts. Compiled per
-    shape, not per tree: the leaves of a model have few shapes.
-    """
-    dims = x.shape[1:] if stacked else x.shape
+def _sum(x: jax.Array, first: jax.Array, strides: tuple[int, ...]) -> jax.Array:
+    """u32[4]: sums modulo 2³² of mixed (bits, index) over a block whose first element has the index `first`."""
     bits = x.astype(jnp.uint32) if x.dtype == bool else jax.lax.bitcast_convert_type(x, _UNSIGNED[x.dtype.itemsize]).astype(jnp.uint32)
-    index, stride = jnp.zeros(x.shape, jnp.uint32), 1
-    for axis in reversed(range(x.ndim - len(dims), x.ndim)):
-        index += jax.lax.broadcasted_iota(jnp.uint32, x.shape, axis) * jnp.uint32(stride % 2**32)
-        stride *= x.shape[axis]
-    axes = tuple(range(x.ndim - len(dims), x.ndim))
+    index = jnp.broadcast_to(first, x.shape)
+    for axis, stride in enumerate(strides):
+        index += jax.lax.broadcasted_iota(jnp.uint32, x.shape, axis) * jnp.uint32(stride)
     lanes = jnp.array(_LANES, jnp.uint32)
-    return jnp.sum(_mix(bits[..., None] + _mix(index[..., None] ^ lanes)), axis=axes, dtype=jnp.uint32)
+    return jnp.sum(_mix(bits[..., None] + _mix(index[..., None] ^ lanes)), axis=tuple(range(x.ndim)), dtype=jnp.uint32)
 
+
+def _digest(x: jax.Array, first: jax.Array, strides: tuple[int, ...], stacked: bool) -> jax.Array:
+    """`_sum`, u32[L, 4] for a block of a stack, a few rows at a time."""
+    if stacked:
+        each = lambda layer: _digest(layer, first, strides, False)
+        return jax.vmap(each)(x) if x.size <= _AT_ONCE else jax.lax.map(each, x)
+    rows = max(1, _AT_ONCE * x.shape[0] // x.size) if x.size > _AT_ONCE else 0
+    if not rows or rows >= x.shape[0]:
+        return _sum(x, first, strides)
+    turns = x.shape[0] // rows
+    part = lambda i: _sum(jax.lax.dynamic_slice_in_dim(x, i * rows, rows), first + (i * rows).astype(jnp.uint32) * jnp.uint32(strides[0]), strides)
+    total = jax.lax.fori_loop(0, turns, lambda i, total: total + part(i), jnp.zeros(len(_LANES), jnp.uint32))
+    return total + _sum(x[turns * rows :], first + jnp.uint32(turns * rows * strides[0] % 2**32), strides)
+
+
+@functools.partial(jax.jit, static_argnames=("stacked", "specs", "mesh"))
+def _digests(leaves: tuple[jax.Array, ...], stacked: tuple[bool, ...], specs: tuple[PartitionSpec, ...], mesh: Mesh | None) -> list[jax.Array]:
+    """Of each leaf u32[devices, L, 4]: the digest of every device's own part; nothing passes between devices. mesh None: one device."""
+    strides = [tuple(math.prod(dims[i + 1 :]) % 2**32 for i in range(len(dims))) for dims in (x.shape[one:] for x, one in zip(leaves, stacked))]
+
+    def own(*parts):
+        out = []
+        for x, steps, one, spec in zip(parts, strides, stacked, specs):
+            first = jnp.uint32(0)
+            for axis, name in enumerate(spec):
+                if name is not None:  # the axis of a stack has none
+                    first += jax.lax.axis_index(name).astype(jnp.uint32) * jnp.uint32(x.shape[axis] * steps[axis - one] % 2**32)
+            out.append(_digest(x, first, steps, one).reshape(1, -1, len(_LANES)))
+        return out
+
+    if mesh is None:
+        return own(*leaves)
+    return jax.shard_map(own, mesh=mesh, in_specs=specs, out_specs=[PartitionSpec(mesh.axis_names)] * len(leaves), check_vma=False)(*leaves)
+
+
+def _sums(leaves: Sequence[jax.Array], stacked: Sequence[bool], mesh: Mesh | None) -> list[np.ndarray]:
+    """Of each leaf u32[L, 4]: the sums over what this process counts, one copy of each part."""
+    parts = _digests(tuple(leaves), tuple(stacked), tuple(x.sharding.spec if mesh else PartitionSpec() for x in leaves), mesh)
+    out = []
+    for x, part in zip(leaves, parts):
+        first_copy = {shard.device for shard in x.addressable_shards if shard.replica_id == 0} if mesh else x.devices() if jax.process_index() == 0 else ()
+        counted = [np.asarray(shard.data)[0] for shard in part.addressable_shards if shard.device in first_copy]
+        out.append(sum(counted, np.zeros(part.shape[1:], np.uint32)))
+    return out
+
+
+def _groups(leaves: Iterable[tuple[str, Any]]) -> Iterator[tuple[Mesh | None, list[tuple[str, jax.Array]]]]:
+    """Runs of leaves that lie on one mesh (None: on one device) and have at most _AT_ONCE elements on a device; a larger leaf alone."""
+    run, size, mesh = [], 0, None
+    for path, leaf in leaves:
+        leaf = jnp.asarray(leaf)
+        lies = leaf.sharding.mesh if isinstance(leaf.sharding, NamedSharding) else None
+        own = leaf.addressable_shards[0].data.size
+        if run and (lies != mesh or size + own > _AT_ONCE):
+            yield mesh, run
+            run, size = [], 0
+        run, size, mesh = [*run, (path, leaf)], size + own, lies
+    if run:
+        yield mesh, run
+
+
+def digests_of(leaves: Iterable[tuple[str, Any]]) -> dict[str, str]:
+    """(path in memory, array) → {path by layer: "shape dtype digest"}; equal for every mesh, host count and way of cutting stacks.
+
+    A sum needs no order: each process adds up what it holds, and only these sums are exchanged. Small leaves are taken together and each
+    large one alone, so a second copy of a model need not be held for it.
+    """
+    about, sums = [], [np.zeros((0, len(_LANES)), np.uint32)]
+    for mesh, run in _groups(leaves):
+        stacked = [stacks.is_stacked(path) for path, _ in run]
+        sums += _sums([leaf for _, leaf in run], stacked, mesh)
+        about += [(p, list(leaf.shape[one:]), leaf.dtype) for (path, leaf), one in zip(run, stacked) for p in stacks.layer_paths(path)]
+    total = np.concatenate(sums)
+    if jax.process_count() > 1:
+        total = np.sum(multihost_utils.process_allgather(total), axis=0, dtype=np.uint32)
+    return {path: f"{dims} {dtype} " + "".join(f"{int(lane):08x}" for lane in lanes) for (path, dims, dtype), lanes in zip(about, total)}
 
 
 def digests(tree: Any) -> dict[str, str]:
-    """{path by layer: "shape dtype digest"}; equal for every mesh, host count and way of cutting stacks."""
-    flat = param_rules.flatten(tree)
-    rows = {}
-    started = {path: _digest(leaf, stacked=stacks.is_stacked(path)) for path, leaf in flat.items()}
-    for path, digest in started.items():
-        leaf = flat[path]
-        dims = leaf.shape[1:] if stacks.is_stacked(path) else leaf.shape
-        for by_layer, lanes in zip(stacks.layer_paths(path), np.asarray(digest).reshape(-1, len(_LANES))):
-            rows[by_layer] = f"{list(dims)} {leaf.dtype} " + "".join(f"{int(lane):08x}" for lane in lanes)
-    return rows
+    """`digests_of` a whole tree."""
+    return digests_of(param_rules.flatten(tree).items())
 
 
 def sha256(rows: Mapping[str, str]) -> str:

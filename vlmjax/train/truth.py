@@ -46,8 +46,9 @@ class Truth:
                 out.update({path: name for path, label in stage.labels.items() if label.trainable and path in out})
         return out
 
-    def load(self, components: Iterable[str], finished: Iterable[str]) -> dict[str, jax.Array]:
-        """{path by layer: leaf}, float32, on the mesh."""
+    def load(self, components: Iterable[str], finished: Iterable[str]) -> dict[str, Any]:
+        """{path by layer: leaf}: what a stage trained and what is random in float32 on the mesh; of a checkpoint, views of its file, in its own
+        type: each device then reads its part (`stacks.place`), and no process holds the whole."""
         owners = self.owners(components, finished)
         leaves = {}
         for name in sorted({path.split("/")[0] for path, owner in owners.items() if owner == "init"}):
@@ -59,7 +60,7 @@ class Truth:
             leaves.update({path: leaf for path, leaf in trained.items() if owners.get(path) == name})
         return {path: leaves[path] for path in owners}
 
-    def _initial(self, name: str) -> dict[str, jax.Array]:
+    def _initial(self, name: str) -> dict[str, Any]:
         """A component as it begins: its checkpoint, or a pure function of (seed, name), the same on every mesh. Adapters and added
         tokens that the checkpoint lacks are new."""
         like = stacks.expand(_abstract(self.modules[name], name))
@@ -74,8 +75,7 @@ class Truth:
         means = {path: np.repeat(np.asarray(read[table]).mean(axis, np.float64, keepdims=True).astype(np.float32), like[path].shape[axis], axis)
                  for path, (table, axis) in ADDED.items() if path in new}
         random = {path: leaf for path, leaf in new.items() if path not in means}
-        return (stacks.place(read, stored, sharding.parameters(stored, self.mesh)) | stacks.place(means, {path: like[path] for path in means}, sharding.parameters({path: like[path] for path in means}, self.mesh))
-                | (self._random(name, random) if random else {}))
+        return {path: read[path] for path in stored} | means | (self._random(name, random) if random else {})
 
     def _random(self, name: str, like: Mapping[str, Any]) -> dict[str, jax.Array]:
         """These leaves of a component, {path by layer: abstract}; the others are not computed."""

@@ -33,7 +33,8 @@ def _of_leaf(leaf: jax.Array) -> jax.Array:
 def check(flat: Mapping[str, jax.Array], where: str) -> dict[str, Statistics]:
     """{path in memory: leaf} → {component: Statistics}. A leaf with NaN or infinity, a matrix of zeros, and a component whose matrices are
     outside SANE_RMS are errors that name it."""
-    measured = jax.device_get({path: _of_leaf(leaf) for path, leaf in flat.items()})
+    # One leaf after the other: sums over shards of several processes wait for each other, and on CPUs programs in flight together can start in another order in each.
+    measured = {path: jax.device_get(_of_leaf(leaf)) for path, leaf in flat.items()}
     out = {}
     for path, (squares, largest) in measured.items():
         if not math.isfinite(squares) or not math.isfinite(largest):
