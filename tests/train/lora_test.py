@@ -10,6 +10,7 @@ from vlmjax import param_rules, sharding, stacks
 from vlmjax.errors import UserError
 from vlmjax.models import lora
 from vlmjax.train import build, loop, step
+from vlmjax.train.truth import Truth
 
 LORA = lora.LoRAConfig(rank=2, alpha=4.0, dropout=0.1, targets=("attention/[qv]", "mlp/down"))
 ADAPTERS = (("projector/.*", True), (".*_lora/.*", True), (".*", False))
@@ -24,6 +25,10 @@ def stage(mesh=None, config=LORA, encoder=None, **more):
     return tiny.stage("adapt", mesh, parts=modules(config, encoder), trainable=ADAPTERS, **more)
 
 
+def begin(made, *configs):
+    return Truth("unused", modules(*configs), {}, 0, made.mesh).load(made.components, ())
+
+
 @pytest.fixture(scope="module")
 def adapted():
     made = stage(steps=6)
@@ -32,7 +37,7 @@ def adapted():
 
 def test_only_adapters_learn_and_the_rest_is_bitwise_what_it_was(tmp_path, adapted):
     made, compiled = adapted
-    start = tiny.truth(made, parts=modules())
+    start = begin(made)
     before = {path: np.asarray(leaf) for path, leaf in start.items()}
     outcome = tiny.run(made, tmp_path, compiled=compiled, start=start)
     # q: 16 → 2·8, v: 16 → 2·8, down: 32 → 16, in each of 2 layers
@@ -51,7 +56,7 @@ def test_a_step_costs_less_than_one_of_everything(adapted):
 
 def test_an_interrupted_stage_draws_the_same_dropout(tmp_path, adapted):
     made, compiled = adapted
-    start = lambda: tiny.truth(made, parts=modules())
+    start = lambda: begin(made)
     whole = tiny.run(made, tmp_path / "whole", compiled=compiled, every=2, start=start())
 
     def die(number, batch):
@@ -76,7 +81,7 @@ def test_eight_devices_have_the_gradients_of_one():
 
     def gradients(mesh):
         made = stage(mesh, everywhere, everywhere)
-        start = tiny.truth(made, parts=modules(everywhere, everywhere))
+        start = begin(made, everywhere, everywhere)
         start = {path: jax.device_put(drawn[path], leaf.sharding) if path in drawn else leaf for path, leaf in start.items()}
         train = loop.start_state(made, start)
         with build.context(mesh):
@@ -84,7 +89,7 @@ def test_eight_devices_have_the_gradients_of_one():
         return {path: np.asarray(leaf) for path, leaf in param_rules.flatten(found).items()}
 
     alone = tiny.one_device()
-    paths = tiny.truth(stage(alone, everywhere, everywhere), parts=modules(everywhere, everywhere))
+    paths = begin(stage(alone, everywhere, everywhere), everywhere, everywhere)
     drawn = {path: rng.normal(0, 0.1, leaf.shape).astype(np.float32) for path, leaf in paths.items() if path.endswith("_lora/b")}
     want, got = gradients(alone), gradients(sharding.make_mesh(sharding.MeshConfig(replica=2, fsdp=2, tensor=2)))
     assert len([path for path in want if lora.is_adapter(path)]) == 2 * 6 + 2 * 7
