@@ -85,6 +85,8 @@ def default(bundle: Bundle) -> str:
 
 def refuse(bundle: Bundle, family: Family) -> None:
     """What nobody else's code computes."""
+    if "projector" in family.components and bundle.parts["projector"].config.shuffle > 1:
+        raise UserError("convert: neither transformers' LLaVA nor LLaVA's own code joins neighbouring patches (shuffle), so it is not written")
     if "encoder" in family.components:
         encoder = bundle.parts["encoder"].config
         if not (encoder.class_token and encoder.pre_norm) or encoder.final_norm or encoder.patch_bias:

@@ -85,12 +85,12 @@ def train(node: Any, changed: dict[str, list], workdir: str, data_dir: str) -> N
     checkpoints = {name: pretrained.find(part.weights) for name, part in vars(config.model).items() if part and part.weights}
     modules = build.modules(config.model, tokenizer.vocabulary, config.precision.compute, config.compile, {name: c.sizes for name, c in checkpoints.items()},
                             (known.vocabulary, len(config.added_tokens)) if config.added_tokens else None)
-    encoder = modules["encoder"].config if "encoder" in modules else None
+    encoder, projector = (modules[name].config if name in modules else None for name in ("encoder", "projector"))
 
     stages, data, layouts = {}, {}, {}
     for name in config.run:
         stage = config.stages[name]
-        layouts[name] = common.layout(encoder if stage.images else None, stage.resize)
+        layouts[name] = common.layout(encoder if stage.images else None, projector, stage.resize)
         processor = Processor(tokenizer, templates[name], layouts[name])
         data[name] = common.pipeline(name, stage, sources.by_stage[name], processor, build.batch_shape(stage, encoder), config.seed)
         steps = stage.steps or data[name].steps(stage.epochs)
@@ -121,7 +121,7 @@ def train(node: Any, changed: dict[str, list], workdir: str, data_dir: str) -> N
         missing = [task for task in config.evaluate.after.get(name, ()) if task not in (runner.read_results(workdir) or {})]
         if missing or position + 1 == len(config.run) and not (workdir / "model" / "config.json").exists():
             flat = truth.load(used, finished)
-            model = bundles.make(modules, flat, tokenizer, templates[name], common.layout(encoder, config.stages[name].resize), mesh)
+            model = bundles.make(modules, flat, tokenizer, templates[name], common.layout(encoder, projector, config.stages[name].resize), mesh)
             for task in missing:
                 score(model, task, config.evaluate, data_dir, workdir)
             if position + 1 == len(config.run):

@@ -53,13 +53,14 @@ class VLM:
         config = self.encoder.config
         B, M = pixels.shape[:2]
         P, E, D = config.tokens_per_image, config.width, self.projector.out_width
+        tokens_per_image = P // self.projector.config.shuffle**2
         chex.assert_shape(pixels, (B, M, config.size, config.size, 3))
         images = normalise(pixels.reshape(B * M, *pixels.shape[2:]), config.mean, config.std)
         patches = self.encoder.apply({"params": params["encoder"]}, images, rngs=dropout(key, "encoder"))[:, -P:]
         chex.assert_shape(patches, (B * M, P, E))
         tokens = self.projector.apply({"params": params["projector"]}, patches)
-        chex.assert_shape(tokens, (B * M, P, D))
-        return name_axes(tokens.reshape(B, M * P, D), "batch", "length", "embed")
+        chex.assert_shape(tokens, (B * M, tokens_per_image, D))
+        return name_axes(tokens.reshape(B, M * tokens_per_image, D), "batch", "length", "embed")
 
     def inputs(self, params: Params, batch: Batch, key: jax.Array | None = None) -> jax.Array:
         """What the language model reads, f[B, T, D]: text embeddings with image tokens in their places."""
