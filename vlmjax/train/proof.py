@@ -57,10 +57,11 @@ def digests(tree: Any) -> dict[str, str]:
     """{path by layer: "shape dtype digest"}; equal for every mesh, host count and way of cutting stacks."""
     flat = param_rules.flatten(tree)
     rows = {}
-    started = {path: _digest(leaf, stacked=stacks.is_stacked(path)) for path, leaf in flat.items()}
-    for path, digest in started.items():
-        leaf = flat[path]
-        dims = leaf.shape[1:] if stacks.is_stacked(path) else leaf.shape
+    for path, leaf in flat.items():
+        stacked = stacks.is_stacked(path)
+        # One at a time: sums over shards that many programs have under way at once can block each other on a CPU's virtual devices.
+        digest = jax.block_until_ready(_digest(leaf, stacked=stacked))
+        dims = leaf.shape[1:] if stacked else leaf.shape
         for by_layer, lanes in zip(stacks.layer_paths(path), np.asarray(digest).reshape(-1, len(_LANES))):
             rows[by_layer] = f"{list(dims)} {leaf.dtype} " + "".join(f"{int(lane):08x}" for lane in lanes)
     return rows
