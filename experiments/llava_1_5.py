@@ -24,7 +24,7 @@ def get_config(arg: str = "vicuna-7b") -> ConfigDict:
     c.tokenizer = weights
     c.template = "vicuna_v1"
     # Masters and moments in float32, as under DeepSpeed's bf16.
-    c.precision = ConfigDict(dict(params="float32", compute="float32" if tiny else "bfloat16", frozen="float32" if tiny else "bfloat16", moments="float32"))
+    c.precision = ConfigDict(dict(params="float32", compute="float32" if tiny else "bfloat16", frozen="bfloat16", moments="float32"))
     c.compile = ConfigDict(dict(unroll=1, remat="full"))
     c.mesh = ConfigDict(dict(replica=1, fsdp=-1, tensor=1))
     c.model = ConfigDict(dict(

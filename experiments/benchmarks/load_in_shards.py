@@ -135,7 +135,7 @@ def run(way: str, directory: pathlib.Path) -> list[dict]:
     outputs = [process.communicate()[0] for process in processes]
     if any(process.returncode for process in processes):
         sys.exit(f"{way}: a process failed")
-    return [json.loads(output.splitlines()[-1]) for output in outputs]
+    return [json.loads(next(line for line in reversed(output.splitlines()) if line.startswith("{"))) for output in outputs]  # collectives print too
 
 
 def main() -> None:

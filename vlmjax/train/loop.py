@@ -98,7 +98,6 @@ def run(stage: build.Stage, truth: dict[str, Any], data: Data, checkpoints: Chec
             raise proof.ProofError(f"stage {stage.name}: the frozen parameters are not those its checkpoint in {checkpoints.directory} was trained with")
         train = state.TrainState(learned, train.frozen)
         iterator.set_state(position)
-    compiled = compiled or stage.compile()
     train = _steps(stage, train, iterator, data, compiled, checkpoints, writer, about, logging, cadence)
     proof.check_reached(stage.name, train.learned.reached, stage.steps)
     after = proof.digests(train.frozen)
@@ -120,12 +119,14 @@ def own_rows(rows: int) -> slice | None:
 def _steps(stage, train, iterator, data, compiled, checkpoints, writer, about, logging, cadence) -> state.TrainState:
     place = sharding.batch(stage.mesh)
     first = int(train.learned.step)
+    ready = next(iterator) if first < stage.steps else None  # what is wrong with the first batch is said before minutes of compiling
+    compiled = compiled or stage.compile()
     progress = metrics.Progress(stage.name, first, stage.steps, data.examples(first) if first < stage.steps else 1, logging)
     pending: list[tuple[int, dict[str, jax.Array]]] = []
     waited = 0.0
     for number in range(first, stage.steps):
         asked = time.monotonic()
-        rows = next(iterator)
+        rows, ready = next(iterator) if ready is None else ready, None
         waited += time.monotonic() - asked
         local = dataclasses.replace(stage.shape, rows=stage.shape.rows // jax.process_count())
         try:

@@ -38,59 +38,61 @@ def _mix(x: jax.Array) -> jax.Array:
     return x ^ (x >> 16)
 
 
-def _sum(x: jax.Array, first: jax.Array, strides: tuple[int, ...]) -> jax.Array:
-    """u32[4]: sums modulo 2³² of mixed (bits, index) over a block whose first element has the index `first`."""
+def _sum(x: jax.Array, first: jax.Array, strides: Sequence[int], stacked: bool) -> jax.Array:
+    """u32[4], or u32[L, 4] of a stack: sums modulo 2³² of mixed (bits, index within the layer) over a block that begins at the index `first`."""
     bits = x.astype(jnp.uint32) if x.dtype == bool else jax.lax.bitcast_convert_type(x, _UNSIGNED[x.dtype.itemsize]).astype(jnp.uint32)
     index = jnp.broadcast_to(first, x.shape)
-    for axis, stride in enumerate(strides):
+    for axis, stride in enumerate(strides, start=int(stacked)):
         index += jax.lax.broadcasted_iota(jnp.uint32, x.shape, axis) * jnp.uint32(stride)
     lanes = jnp.array(_LANES, jnp.uint32)
-    return jnp.sum(_mix(bits[..., None] + _mix(index[..., None] ^ lanes)), axis=tuple(range(x.ndim)), dtype=jnp.uint32)
+    return jnp.sum(_mix(bits[..., None] + _mix(index[..., None] ^ lanes)), axis=tuple(range(int(stacked), x.ndim)), dtype=jnp.uint32)
 
 
-def _digest(x: jax.Array, first: jax.Array, strides: tuple[int, ...], stacked: bool) -> jax.Array:
-    """`_sum`, u32[L, 4] for a block of a stack, a few rows at a time."""
-    if stacked:
-        each = lambda layer: _digest(layer, first, strides, False)
-        return jax.vmap(each)(x) if x.size <= _AT_ONCE else jax.lax.map(each, x)
-    rows = max(1, _AT_ONCE * x.shape[0] // x.size) if x.size > _AT_ONCE else 0
-    if not rows or rows >= x.shape[0]:
-        return _sum(x, first, strides)
-    turns = x.shape[0] // rows
-    part = lambda i: _sum(jax.lax.dynamic_slice_in_dim(x, i * rows, rows), first + (i * rows).astype(jnp.uint32) * jnp.uint32(strides[0]), strides)
-    total = jax.lax.fori_loop(0, turns, lambda i, total: total + part(i), jnp.zeros(len(_LANES), jnp.uint32))
-    return total + _sum(x[turns * rows :], first + jnp.uint32(turns * rows * strides[0] % 2**32), strides)
-
-
-@functools.partial(jax.jit, static_argnames=("stacked", "specs", "mesh"))
-def _digests(leaves: tuple[jax.Array, ...], stacked: tuple[bool, ...], specs: tuple[PartitionSpec, ...], mesh: Mesh | None) -> list[jax.Array]:
-    """Of each leaf u32[devices, L, 4]: the digest of every device's own part; nothing passes between devices. mesh None: one device."""
+@functools.partial(jax.jit, static_argnames=("stacked", "specs", "mesh", "rows"))
+def _digests(leaves: tuple[jax.Array, ...], layer: int, row: int, *, stacked: tuple[bool, ...], specs: tuple[PartitionSpec, ...], mesh: Mesh | None,
+             rows: int) -> list[jax.Array]:
+    """Of each leaf u32[devices, L, 4]: the sums over each device's own part; nothing passes between devices. rows: of that many, from
+    `row` on, of one layer (L = 1); 0 for all. mesh None: one device."""
     strides = [tuple(math.prod(dims[i + 1 :]) % 2**32 for i in range(len(dims))) for dims in (x.shape[one:] for x, one in zip(leaves, stacked))]
 
-    def own(*parts):
+    def own(layer, row, *parts):
         out = []
         for x, steps, one, spec in zip(parts, strides, stacked, specs):
             first = jnp.uint32(0)
             for axis, name in enumerate(spec):
                 if name is not None:  # the axis of a stack has none
                     first += jax.lax.axis_index(name).astype(jnp.uint32) * jnp.uint32(x.shape[axis] * steps[axis - one] % 2**32)
-            out.append(_digest(x, first, steps, one).reshape(1, -1, len(_LANES)))
+            if rows:
+                x = jax.lax.dynamic_slice_in_dim(jax.lax.dynamic_index_in_dim(x, layer) if one else x, row, rows, axis=int(one))
+                first += row.astype(jnp.uint32) * jnp.uint32(steps[0])
+            out.append(_sum(x, first, steps, one).reshape(1, -1, len(_LANES)))
         return out
 
     if mesh is None:
-        return own(*leaves)
-    return jax.shard_map(own, mesh=mesh, in_specs=specs, out_specs=[PartitionSpec(mesh.axis_names)] * len(leaves), check_vma=False)(*leaves)
+        return own(layer, row, *leaves)
+    none = PartitionSpec()
+    return jax.shard_map(own, mesh=mesh, in_specs=(none, none, *specs), out_specs=[PartitionSpec(mesh.axis_names)] * len(leaves), check_vma=False)(layer, row, *leaves)
 
 
 def _sums(leaves: Sequence[jax.Array], stacked: Sequence[bool], mesh: Mesh | None) -> list[np.ndarray]:
     """Of each leaf u32[L, 4]: the sums over what this process counts, one copy of each part."""
-    parts = _digests(tuple(leaves), tuple(stacked), tuple(x.sharding.spec if mesh else PartitionSpec() for x in leaves), mesh)
-    out = []
-    for x, part in zip(leaves, parts):
-        first_copy = {shard.device for shard in x.addressable_shards if shard.replica_id == 0} if mesh else x.devices() if jax.process_index() == 0 else ()
-        counted = [np.asarray(shard.data)[0] for shard in part.addressable_shards if shard.device in first_copy]
-        out.append(sum(counted, np.zeros(part.shape[1:], np.uint32)))
-    return out
+    program = functools.partial(_digests, tuple(leaves), stacked=tuple(stacked), specs=tuple(x.sharding.spec if mesh else PartitionSpec() for x in leaves), mesh=mesh)
+
+    def counted(parts):
+        for x, part in zip(leaves, parts):
+            first_copy = {shard.device for shard in x.addressable_shards if shard.replica_id == 0} if mesh or jax.process_index() == 0 else ()
+            yield sum((np.asarray(shard.data)[0] for shard in part.addressable_shards if shard.device in first_copy), np.zeros(part.shape[1:], np.uint32))
+
+    x, one = leaves[0].addressable_shards[0].data, stacked[0]
+    if x.size <= _AT_ONCE:
+        return list(counted(program(np.int32(0), np.int32(0), rows=0)))
+    # A large leaf is alone. Its pieces follow each other from here: a loop inside a program would hold another copy of it.
+    layers, height = (x.shape[0], x.shape[1]) if one else (1, x.shape[0])
+    rows, total = max(1, _AT_ONCE * layers * height // x.size), np.zeros((layers, len(_LANES)), np.uint32)
+    for layer in range(layers):
+        for row in range(0, height, rows):
+            total[layer] += next(counted(program(np.int32(layer), np.int32(row), rows=min(rows, height - row))))[0]
+    return [total]
 
 
 def _groups(leaves: Iterable[tuple[str, Any]]) -> Iterator[tuple[Mesh | None, list[tuple[str, jax.Array]]]]:

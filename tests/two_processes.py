@@ -1,0 +1,30 @@
+"""Two real processes of four virtual devices each, as two hosts of a pod."""
+import os
+import pathlib
+import socket
+import subprocess
+import sys
+
+START = """
+import sys
+import jax
+jax.distributed.initialize("127.0.0.1:" + sys.argv[1], num_processes=2, process_id=int(sys.argv[2]))
+"""
+
+
+def run(program: str) -> list[str]:
+    """The JSON object that each of them prints."""
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        port = str(s.getsockname()[1])
+    flags = "--xla_force_host_platform_device_count=4 --xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"  # as tests/conftest.py
+    env = {**os.environ, "XLA_FLAGS": flags, "PYTHONPATH": str(pathlib.Path(__file__).parents[1])}
+    both = [subprocess.Popen([sys.executable, "-c", START + program, port, str(i)], env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for i in range(2)]
+    try:
+        outputs = [process.communicate(timeout=240) for process in both]
+    finally:
+        for process in both:  # one that waits for the other would wait for ever
+            process.kill()
+    assert [process.returncode for process in both] == [0, 0], outputs
+    # Collectives print lines of their own.
+    return [next(line for line in reversed(stdout.splitlines()) if line.startswith("{")) for stdout, _ in outputs]
