@@ -24,7 +24,7 @@ def get_config(arg: str = "") -> ConfigDict:
     c.compile = ConfigDict(dict(unroll=1, remat="none"))
     c.mesh = ConfigDict(dict(replica=1, fsdp=-1, tensor=1))
     c.model = ConfigDict(dict(
-        encoder=dict(variant="", weights=ENCODER, feature_layer=-2), projector=dict(variant="mlp2x", weights=""),
+        encoder=dict(variant="", weights=ENCODER, feature_layer=-2), projector=dict(variant="mlp2x-shuffle4", weights=""),
         decoder=dict(variant="smollm2-135m", weights=LANGUAGE, vocab=0, lora=dict(rank=16, alpha=32.0, dropout=0.0, targets=("attention/[qv]",)))))
     c.run = ("align", "instruct")
     def stage(trainable, view, lr, **more):

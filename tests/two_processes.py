@@ -4,10 +4,12 @@ import pathlib
 import socket
 import subprocess
 import sys
+import tempfile
 
 START = """
 import sys
 import jax
+sys.stdout = open(sys.argv[3], "w")  # collectives write to the stream itself, in the middle of lines
 jax.distributed.initialize("127.0.0.1:" + sys.argv[1], num_processes=2, process_id=int(sys.argv[2]))
 """
 
@@ -19,12 +21,14 @@ def run(program: str) -> list[str]:
         port = str(s.getsockname()[1])
     flags = "--xla_force_host_platform_device_count=4 --xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"  # as tests/conftest.py
     env = {**os.environ, "XLA_FLAGS": flags, "PYTHONPATH": str(pathlib.Path(__file__).parents[1])}
-    both = [subprocess.Popen([sys.executable, "-c", START + program, port, str(i)], env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for i in range(2)]
-    try:
-        outputs = [process.communicate(timeout=240) for process in both]
-    finally:
-        for process in both:  # one that waits for the other would wait for ever
-            process.kill()
-    assert [process.returncode for process in both] == [0, 0], outputs
-    # Collectives print lines of their own.
-    return [next(line for line in reversed(stdout.splitlines()) if line.startswith("{")) for stdout, _ in outputs]
+    with tempfile.TemporaryDirectory() as folder:
+        printed = [pathlib.Path(folder) / str(i) for i in range(2)]
+        start = lambda i: subprocess.Popen([sys.executable, "-c", START + program, port, str(i), str(printed[i])], env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        both = [start(i) for i in range(2)]
+        try:
+            outputs = [process.communicate(timeout=240)[0] for process in both]
+        finally:
+            for process in both:  # one that waits for the other would wait for ever
+                process.kill()
+        assert [process.returncode for process in both] == [0, 0], outputs
+        return [file.read_text().strip() for file in printed]
