@@ -34,9 +34,9 @@ def get_config(arg: str = "") -> ConfigDict:
 
     c.stages = ConfigDict(dict(
         # The projector alone learns to say in the language model's own terms what the encoder sees.
-        align=stage(("projector/.*",), "captions", 2e-3, batch=8, length=120, targets=12, per_group=1, steps=60),
+        align=stage(("projector/.*",), "captions", 3e-3, batch=16, length=64, targets=12, per_group=1, steps=50),
         # Projector and adapters learn to answer; the language model's own weights stay, bit for bit.
-        instruct=stage(("projector/.*", ".*_lora/.*"), "questions", 1e-3, batch=4, length=320, targets=48, per_group=16, steps=120),
+        instruct=stage(("projector/.*", ".*_lora/.*"), "questions", 2e-3, batch=4, length=272, targets=48, per_group=16, steps=120),
     ))
     c.evaluate = ConfigDict(dict(split=scored, sample=2000, rows=8, controls=("real", "blind", "shuffled", "prior"), after=dict(instruct=("easy_vqa",))))
     c.checkpoint = ConfigDict(dict(every=20, keep=2))
