@@ -65,3 +65,10 @@ def test_schedules_warm_up_from_zero_and_end_at_zero():
         assert float(lr(0)) == 0.0 and float(lr(20)) == 1.0
         np.testing.assert_allclose(lr(60), middle, atol=1e-6)
         np.testing.assert_allclose(lr(100), 1.0 if name == "constant" else 0.0, atol=1e-6)
+
+
+def test_a_warm_up_is_a_share_of_the_steps_or_a_number_of_them():
+    share, number = (optim.schedule(optim.OptimizerConfig(lr=1.0, warmup=warmup), 100) for warmup in (0.05, 5.0))
+    assert [float(share(step)) for step in range(100)] == [float(number(step)) for step in range(100)]
+    with pytest.raises(UserError, match="optimizer.warmup: 2000 steps are more than the 100 of the stage"):
+        optim.schedule(optim.OptimizerConfig(lr=1.0, warmup=2000.0), 100)

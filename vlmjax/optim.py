@@ -23,7 +23,7 @@ NO_DECAY_NAMES = r".*(/scale|/bias|class_token|position_embed|logit_scale)"
 
 @dataclasses.dataclass(frozen=True)
 class OptimizerConfig:
-    """lr: peak learning rate. schedule: cosine, linear or constant after `warmup` (a share of the steps). clip: global norm of
+    """lr: peak learning rate. schedule: cosine, linear or constant after `warmup` (below 1 a share of the steps, from 1 on so many steps). clip: global norm of
     the trainable gradients, 0 for none. decay: decoupled weight decay, a number (applied to all but gains, biases, position
     embeddings) or rules path → number. lr_scale: rules path → factor on lr. betas: of adamw and lion; betas[0] is sgd's momentum.
     """
@@ -78,8 +78,10 @@ def merge(trainable: Any, frozen: Any) -> Any:
 
 
 def schedule(config: OptimizerConfig, steps: int) -> optax.Schedule:
-    """Step → learning rate: linear from 0 over ceil(warmup · steps) steps, then as named, to 0 at the last step."""
-    warm = int(-(-config.warmup * steps // 1))
+    """Step → learning rate: linear from 0 over the steps of the warm-up (a share is rounded up), then as named, to 0 at the last step."""
+    warm = int(config.warmup) if config.warmup >= 1 else int(-(-config.warmup * steps // 1))
+    if warm > steps:
+        raise UserError(f"optimizer.warmup: {warm} steps are more than the {steps} of the stage; below 1 it is a share of them")
     rest = max(steps - warm, 1)
     shapes = {"cosine": optax.cosine_decay_schedule(config.lr, rest), "linear": optax.linear_schedule(config.lr, 0.0, rest),
               "constant": optax.constant_schedule(config.lr)}

@@ -1,4 +1,4 @@
-"""The LLaVA recipe: two steps at toy size from a user's command to transformers' layout, and its numbers at true size without computing."""
+"""The LLaVA recipes: two steps at toy size from a user's command to transformers' layout, and its numbers at true size without computing."""
 import json
 
 import jax.numpy as jnp
@@ -13,33 +13,36 @@ from vlmjax.commands.train import RunConfig
 from vlmjax.train import build
 from vlmjax.weights import store
 
-CAPTIONS = "LLaVA-Pretrain/blip_laion_cc_sbu_558k.json", "LLaVA-Pretrain/images"
-CHATS = "LLaVA-Finetune/llava_v1_5_mix665k.json", "LLaVA-Finetune/images"
+# Where the recipes look for their captions and conversations: file, folder of its images.
+CAPTIONS = (("LLaVA-Pretrain/blip_laion_cc_sbu_558k.json", "LLaVA-Pretrain/images"), ("LLaVA-CC3M-Pretrain-595K/chat.json", "LLaVA-CC3M-Pretrain-595K/images"))
+CHATS = (("LLaVA-Finetune/llava_v1_5_mix665k.json", "LLaVA-Finetune/images"), ("LLaVA-Instruct-150K/llava_instruct_150k.json", "coco/train2017"))
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
     """16 captions, and 16 conversations of which one has no image: two batches of each."""
     root, draw = tmp_path_factory.mktemp("data"), np.random.default_rng(0)
-    def rows(folder, talk, without=()):
-        (root / folder).mkdir(parents=True)
+    def write(file, folder, talk, without=()):
+        for directory in ((root / file).parent, root / folder):
+            directory.mkdir(parents=True, exist_ok=True)
         out = []
         for i in range(16):
             Image.fromarray(draw.integers(0, 256, (20 + i, 31, 3), np.uint8)).save(root / folder / f"{i}.jpg")
             out.append({"id": str(i), **({} if i in without else {"image": f"{i}.jpg"}), "conversations": talk(i)})
-        return out
+        (root / file).write_text(json.dumps(out))
 
     say = lambda who, text: {"from": who, "value": text}
-    (root / "LLaVA-Pretrain").mkdir()
-    (root / CAPTIONS[0]).write_text(json.dumps(rows(CAPTIONS[1], lambda i: [say("human", "Describe this.\n<image>"), say("gpt", f"a photo of {i} squares")])))
-    (root / "LLaVA-Finetune").mkdir()
-    (root / CHATS[0]).write_text(json.dumps(rows(CHATS[1], lambda i: [
-        *([say("gpt", "leads")] if i == 3 else []), say("human", "Hello?" if i == 5 else "<image>\nHow many?"), say("gpt", f"{i}."), say("human", "Sure?"), say("gpt", "Yes.")], without=(5,))))
+    for place in CAPTIONS:
+        write(*place, lambda i: [say("human", "Describe this.\n<image>"), say("gpt", f"a photo of {i} squares")])
+    for place in CHATS:
+        write(*place, lambda i: [*([say("gpt", "leads")] if i == 3 else []), say("human", "Hello?" if i == 5 else "<image>\nHow many?"), say("gpt", f"{i}."),
+                                 say("human", "Sure?"), say("gpt", "Yes.")], without=(5,))
     return root
 
 
-def test_two_steps_of_both_stages(data, tmp_path, capsys):
-    assert main(["train", "--config=experiments/llava_1_5.py:tiny", f"--workdir={tmp_path}/run", f"--data_dir={data}"]) == 0, capsys.readouterr().err
+@pytest.mark.parametrize("recipe, resize", [("llava_1_5", "pad"), ("llava", "crop")])
+def test_two_steps_of_both_stages(data, tmp_path, capsys, recipe, resize):
+    assert main(["train", f"--config=experiments/{recipe}.py:tiny", f"--workdir={tmp_path}/run", f"--data_dir={data}"]) == 0, capsys.readouterr().err
     align, instruct = json.loads((tmp_path / "run" / "record.json").read_text())["stages"]
     assert align["steps"] == instruct["steps"] == 2 and align["examples"] == instruct["examples"] == 16
     assert list(align["trainable"]) == ["projector"] and set(instruct["trainable"]) == {"projector", "decoder"} and list(instruct["frozen"]) == ["encoder"]
@@ -55,7 +58,7 @@ def test_two_steps_of_both_stages(data, tmp_path, capsys):
     moved = np.abs(trained["decoder/layers/1/mlp/up/kernel"] - language["model.layers.1.mlp.up_proj.weight"].T)
     assert 0 < moved.max() < 1e-3  # started from the checkpoint, and learned at 2e-5
     model = pretrained.load(tmp_path / "run")
-    assert (model.template.name, model.layout.resize, model.layout.size) == ("vicuna_v1", "pad", 28)
+    assert (model.template.name, model.layout.resize, model.layout.size) == ("vicuna_v1", resize, 28)
 
 
 def test_mistakes_in_the_data_are_one_line(data, tmp_path, capsys):
@@ -76,21 +79,28 @@ def test_mistakes_in_the_data_are_one_line(data, tmp_path, capsys):
     refused([{"id": str(i), "image": "none.jpg", "conversations": talk} for i in range(8)], "none.jpg: there is no such file")
 
 
-@pytest.mark.parametrize("arg, language, projector", [("vicuna-7b", 6_738_415_616, 20_979_712), ("vicuna-13b", 13_015_864_320, 31_467_520)])
-def test_true_size(arg, language, projector):
-    node, _ = configs.read(f"experiments/llava_1_5.py:{arg}", [])
+# As published: (stage, its rows, learning rate, epochs), pixels of an image; https://github.com/haotian-liu/LLaVA, README of v1.0.1 and of v1.2.2.
+FIRST, SECOND = ((("align", 128, 2e-3, 1.0), ("instruct", 32, 2e-5, 3.0)), 224), ((("align", 256, 1e-3, 1.0), ("instruct", 128, 2e-5, 1.0)), 336)
+
+
+@pytest.mark.parametrize("config, recipe, language, projector", [
+    ("llava.py:7b", FIRST, 6_738_415_616, 4_198_400), ("llava.py:13b", FIRST, 13_015_864_320, 5_248_000),
+    ("llava_1_5.py:vicuna-7b", SECOND, 6_738_415_616, 20_979_712), ("llava_1_5.py:vicuna-13b", SECOND, 13_015_864_320, 31_467_520)])
+def test_true_size(config, recipe, language, projector):
+    (stages, pixels), (node, _) = recipe, configs.read(f"experiments/{config}", [])
     config = configs.build(RunConfig, node)
     parts = build.modules(config.model, 32000, config.precision.compute, config.compile)
     mesh = sharding.make_mesh(sharding.MeshConfig())
     sizes = lambda tree: {name: sum(leaf.size for leaf in param_rules.flatten(part).values()) for name, part in tree.items() if param_rules.flatten(part)}
-    for name, learns in (("align", {"projector": projector}), ("instruct", {"projector": projector, "decoder": language})):
+    for name, rows, lr, epochs in stages:
+        learns = {"projector": projector} | ({"decoder": language} if name == "instruct" else {})
         stage = build.stage(name, config.stages[name], parts, config.precision, mesh, 10)
         assert sizes(stage.abstract.learned.trainable) == learns
         frozen = sizes(stage.abstract.frozen)
         # 23 of 24 blocks: the one above the feature layer is neither computed nor held.
-        assert set(frozen) == {"encoder", "decoder"} - set(learns) and frozen["encoder"] == 303_507_456 - 12_596_224 - 2_048
+        assert set(frozen) == {"encoder", "decoder"} - set(learns) and frozen["encoder"] == 302_917_632 + (pixels // 14) ** 2 * 1024 - 12_596_224 - 2_048
         assert {leaf.dtype for leaf in param_rules.flatten(stage.abstract.frozen).values()} == {jnp.dtype("bfloat16")}
-        assert stage.shape.rows == {"align": 256, "instruct": 128}[name] and (stage.shape.length, stage.shape.size) == (2048, 336)
+        assert (stage.shape.rows, stage.shape.length, stage.shape.size, stage.config.epochs) == (rows, 2048, pixels, epochs)
         optimizer = stage.config.optimizer
-        assert (optimizer.lr, optimizer.decay, optimizer.clip, optimizer.warmup) == ({"align": 1e-3, "instruct": 2e-5}[name], 0.0, 0.0, 0.03)
+        assert (optimizer.lr, optimizer.decay, optimizer.clip, optimizer.warmup) == (lr, 0.0, 0.0, 0.03)
     assert sum(leaf.size for leaf in stacks.expand(build.abstract_params({"projector": parts["projector"]})).values()) == projector

@@ -64,6 +64,8 @@ def test_eva(name, parameters):
 @pytest.mark.parametrize(
     "name, parameters",
     [
+        ("llama-7b", 6_738_415_616),
+        ("llama-13b", 13_015_864_320),
         ("llama2-7b", 6_738_415_616),
         ("vicuna-7b", 6_738_415_616),
         ("llama2-13b", 13_015_864_320),

@@ -170,9 +170,13 @@ def init_cache(
 # Llama 2: arXiv:2307.09288. Vicuna v1.5: Llama 2 fine-tuned, arXiv:2306.05685. Qwen2.5: arXiv:2412.15115.
 # SmolLM2: arXiv:2502.02737.
 _LLAMA2_7B = DecoderConfig(vocab=32000, width=4096, layers=32, heads=32, kv_heads=32, head_dim=128, mlp=11008)
+_LLAMA2_13B = DecoderConfig(vocab=32000, width=5120, layers=40, heads=40, kv_heads=40, head_dim=128, mlp=13824)
 VARIANTS = {
+    # LLaMA, arXiv:2302.13971, of which Vicuna up to v1.3 is made: the sizes of Llama 2 and another epsilon.
+    "llama-7b": dataclasses.replace(_LLAMA2_7B, eps=1e-6),
+    "llama-13b": dataclasses.replace(_LLAMA2_13B, eps=1e-6),
     "llama2-7b": _LLAMA2_7B,
-    "llama2-13b": DecoderConfig(vocab=32000, width=5120, layers=40, heads=40, kv_heads=40, head_dim=128, mlp=13824),
+    "llama2-13b": _LLAMA2_13B,
     "vicuna-7b": _LLAMA2_7B,
     "qwen2.5-0.5b": DecoderConfig(
         vocab=151936, width=896, layers=24, heads=14, kv_heads=2, head_dim=64, mlp=4864,

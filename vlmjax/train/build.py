@@ -54,7 +54,7 @@ class Component:
 
 @dataclasses.dataclass(frozen=True)
 class ModelConfig:
-    decoder: Component
+    decoder: Component | None = None
     encoder: Component | None = None
     projector: Component | None = None
     text_tower: Component | None = None
@@ -190,12 +190,16 @@ def modules(config: ModelConfig, vocabulary: int, compute: str, compiled: Compil
         return sizes
 
     options = dict(dtype=jnp.dtype(compute), unroll=compiled.unroll or True, remat=compiled.remat)
-    language = variant(config.decoder, decoder.VARIANTS, "decoder")
-    out = {"decoder": decoder.Decoder(language, segments=(language.layers,), **options)}
+    out = {}
+    if config.decoder:
+        language = variant(config.decoder, decoder.VARIANTS, "decoder")
+        out["decoder"] = decoder.Decoder(language, segments=(language.layers,), **options)
     if config.encoder:
         sizes = variant(config.encoder, vit.VARIANTS, "encoder")
         out["encoder"] = vit.ViT(sizes, segments=(sizes.layers,), **options)
         if config.projector:
+            if not config.decoder:
+                raise UserError("model.projector: leads to a language model, and the config has no model.decoder")
             kind = variant(config.projector, projector.VARIANTS, "projector")
             out["projector"] = projector.Projector(kind, in_width=sizes.width, out_width=language.width, dtype=options["dtype"])
         if config.text_tower:
