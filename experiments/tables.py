@@ -1,6 +1,7 @@
 """Writes the tables of the documentation.
 
     python experiments/tables.py demo [--workdir=runs/demo]      after launch/demo.sh: the demo's scores, in README.md
+    python experiments/tables.py smollm2 [--workdir=runs/smollm2] after launch/demo.sh smollm2: its scores and text ability, in experiments/README.md
     python experiments/tables.py parity                          against tests/golden: errors per family and stage, in vlmjax/weights/README.md
 """
 import argparse
@@ -14,20 +15,45 @@ TOP = pathlib.Path(__file__).parent.parent
 CONTROLS = ("real", "blind", "shuffled", "prior")
 
 
-def demo(workdir: pathlib.Path) -> str:
-    """The demo's scores and stages as Markdown, with the commit they were made by."""
-    results, record = (json.loads((workdir / name).read_text()) for name in ("results.json", "record.json"))
+def scores_of(results: dict) -> list[str]:
+    """The scores of easy-VQA under every control, by kind of question."""
     lines = ["| easy-VQA test | questions | " + " | ".join(CONTROLS) + " |", "|---|---:|" + "---:|" * len(CONTROLS)]
     scores = results["easy_vqa"]
     for metric in scores["real"]:
         name = metric.partition("/")[2] or "**all, exact match**"
         cells = (f"{100 * scores[c][metric]['value']:.1f} ± {100 * scores[c][metric]['stderr']:.1f}" for c in CONTROLS)
         lines.append(f"| {name} | {scores['real'][metric]['n']:,} | " + " | ".join(cells) + " |")
-    seconds = " + ".join(f"{stage['name']} {stage['seconds']:.0f}" for stage in record["stages"])
+    return lines
+
+
+def seconds_of(record: dict) -> str:
+    return " + ".join(f"{stage['name']} {stage['seconds']:.0f}" for stage in record["stages"])
+
+
+def made_by(record: dict) -> str:
+    return f"Commit {(record['git_commit'] or 'unknown')[:10]}, {datetime.date.today()}."
+
+
+def demo(workdir: pathlib.Path) -> str:
+    """The demo's scores and stages as Markdown, with the commit they were made by."""
+    results, record = (json.loads((workdir / name).read_text()) for name in ("results.json", "record.json"))
+    lines = scores_of(results)
     zero_shot, captions = (100 * results[task]["real"][metric]["value"] for task, metric in (("easy_vqa_zero_shot", "accuracy"), ("easy_vqa_caption", "exact_match")))
     lines += ["", f"Per cent ± one standard error (clustered by image). After `contrast`, zero-shot accuracy over 24 captions {zero_shot:.1f} %; after `align`, captions exactly "
-              f"right {captions:.1f} %. Seconds: {seconds}; {record['wall_seconds']:.0f} with the evaluations, on {record['devices']['count']} {record['devices']['kind']} device of a 2-core machine. "
-              f"Commit {(record['git_commit'] or 'unknown')[:10]}, {datetime.date.today()}."]
+              f"right {captions:.1f} %. Seconds: {seconds_of(record)}; {record['wall_seconds']:.0f} with the evaluations, on {record['devices']['count']} {record['devices']['kind']} device of a 2-core machine. "
+              + made_by(record)]
+    return "\n".join(lines)
+
+
+def smollm2(workdir: pathlib.Path) -> str:
+    """What SmolLM2 answers about images, and whether it still talks."""
+    results, record, text = (json.loads((workdir / name).read_text()) for name in ("results.json", "record.json", "text_ability.json"))
+    lines = [*scores_of(results), "", "| model | perplexity | What is the capital of France? |", "|---|---:|---|"]
+    lines += [f"| {name} | {row['perplexity']:.3f} | {row['answer']} |" for name, row in text["rows"].items()]
+    trained = "; ".join(f"{stage['name']}: {stage['steps']} steps, {stage['examples']:,} examples, trained {', '.join(f'{n:,} of {c}' for c, n in stage['trainable'].items())}" for stage in record["stages"])
+    lines += ["", f"Per cent ± one standard error (clustered by image), of a fixed sample of {results['easy_vqa']['provenance']['sample']:,} questions. {trained}. Perplexity of {text['rows']['original']['tokens']:,} tokens of Python "
+              f"{text['python']}'s help topics. Without adapters the language model is {'bit for bit the original' if text['off_is_the_original'] else 'NOT the original'}. "
+              f"Seconds: {seconds_of(record)}; {record['wall_seconds']:.0f} with the evaluation. " + made_by(record)]
     return "\n".join(lines)
 
 
@@ -52,10 +78,12 @@ def parity() -> str:
 
 if __name__ == "__main__":
     flags = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    flags.add_argument("table", choices=("demo", "parity"))
-    flags.add_argument("--workdir", type=pathlib.Path, default=TOP / "runs" / "demo")
+    flags.add_argument("table", choices=("demo", "smollm2", "parity"))
+    flags.add_argument("--workdir", type=pathlib.Path)
     args = flags.parse_args()
     if args.table == "demo":
-        put(TOP / "README.md", "demo-table", demo(args.workdir))
+        put(TOP / "README.md", "demo-table", demo(args.workdir or TOP / "runs" / "demo"))
+    elif args.table == "smollm2":
+        put(TOP / "experiments" / "README.md", "smollm2-table", smollm2(args.workdir or TOP / "runs" / "smollm2"))
     else:
         put(TOP / "vlmjax" / "weights" / "README.md", "parity-table", parity())
