@@ -1,8 +1,9 @@
+import jax
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vlmjax import stacks
+from vlmjax import sharding, stacks
 
 
 @given(st.lists(st.booleans(), min_size=1, max_size=12))
@@ -22,3 +23,18 @@ def test_expand_and_collect_are_inverse_for_any_cut():
     again = stacks.collect(stacks.expand(cut), whole)
     for path, leaf in whole.items():
         np.testing.assert_array_equal(again[path], leaf)
+
+
+def test_layers_from_a_file_and_from_a_device_are_placed_in_one_stack():
+    draw = np.random.default_rng(0)
+    layers = {f"decoder/layers/{i}/mlp/up/kernel": draw.normal(size=(8, 6)).astype("f") for i in range(3)} | {"decoder/norm/scale": draw.normal(size=6)}
+    like = {"decoder/layers/0-3/mlp/up/kernel": jax.ShapeDtypeStruct((3, 8, 6), "bfloat16"), "decoder/norm/scale": jax.ShapeDtypeStruct((6,), "float32")}
+    mesh = sharding.make_mesh(sharding.MeshConfig(replica=2, fsdp=4))
+    places = sharding.parameters(like, mesh)
+    for on_device in ((), (1,), (0, 1, 2)):
+        mixed = {path: jax.device_put(leaf) if any(f"/{i}/" in path for i in on_device) else leaf for path, leaf in layers.items()}
+        for where in (None, places):
+            placed = stacks.place(mixed, like, where)
+            assert list(placed) == list(like) and (where is None or all(placed[path].sharding == where[path] for path in like))
+            np.testing.assert_array_equal(placed["decoder/layers/0-3/mlp/up/kernel"], np.stack([layers[f"decoder/layers/{i}/mlp/up/kernel"] for i in range(3)]).astype("bfloat16"))
+            np.testing.assert_array_equal(placed["decoder/norm/scale"], layers["decoder/norm/scale"].astype("f"))
