@@ -6,7 +6,7 @@ Needs in DATA: pairs/pairs.jsonl and pairs/images/. The paper's 400 million pair
           files, {"image": FILE, "conversations": [{"from": "human", "value": "<image>"}, {"from": "gpt", "value": CAPTION}]} per line.
           --config.stages.contrast.data names others, for example LLaVA-CC3M-Pretrain-595K.
 Arguments: `b32`, `b16`, `l14`; `tiny` is the same stage on a small model with the tokenizer of tests/golden, for tests.
-Source:   the paper's §2.3 to §2.5 and its tables of hyperparameters: 18 (common) and 20 (vision transformers).
+Source:   the paper's §2.3 to §2.5 and its tables of hyperparameters: 18 (common) and 20 (vision transformers); cited from memory, not compared with its text again.
 Differs:  images are cropped at the centre, where the paper draws a random square of the resized image. A caption longer than 77 tokens is refused, not cut.
           Rows with the same caption are positives of each other. Masters and moments are float32, where the paper's largest models had them in half
           precision. The extra epoch of L/14 at 336 pixels is not here. The list of pairs is held in memory.
