@@ -36,7 +36,7 @@ def test_text_only_rows_need_no_image():
 
 def test_an_epoch_shows_every_example_once_and_steps_count_its_rows():
     made = pipeline()
-    rows = [[made._groups[g][e].id for g, members in row for e in members] for row in made.rows(0)]
+    rows = [[made.example(i).id for piece in row for i in piece] for row in made.rows(0)]
     everything = [e.id for source in (questions(), texts()) for e in source.examples]
     assert sorted(id_ for row in rows for id_ in row) == sorted(everything)
     assert made.steps(1) == -(-len(rows) // 2) and made.steps(2) == -(-(len(rows) + len(made.rows(1))) // 2)
@@ -88,7 +88,7 @@ def test_a_mixture_takes_whole_passes_and_another_part_each_epoch():
     made = pipeline([(questions(), 2.0), (texts(), 0.5)])
     parts = []
     for epoch in range(8):
-        seen = collections.Counter(made._groups[g][e].id for row in made.rows(epoch) for g, members in row for e in members)
+        seen = collections.Counter(made.example(i).id for row in made.rows(epoch) for piece in row for i in piece)
         assert all(seen[e.id] == 2 for e in questions().examples)
         parts.append({id_ for id_ in seen if id_[0] == "t"})
         assert len(parts[-1]) == 3
@@ -120,6 +120,7 @@ def test_an_unreadable_image_names_its_example(data):
         ({"shape": BatchShape(2, 40, 0, 12, 8)}, r"example q0.0: needs 1 images \(images\), the row has 0"),
         ({"shape": BatchShape(2, 40, 1, 1, 8)}, r"example q0.0: needs 2 supervised tokens \(targets\), the row has 1"),
         ({"shape": BatchShape(2, 40, 1, 12, 16)}, "images of 16 pixels, the encoder takes 8"),
+        ({"shape": BatchShape(2, 11, 1, 12, 8)}, r"\(6 of 16 examples cannot be used, max_unusable is 0\)"),
         ({"sources": [(texts(), 0.0)]}, "texts has 6 examples and 0.0 passes"),
         ({"sources": [(TinySource("empty", [], {}), 1.0)]}, "empty has 0 examples"),
         ({"sources": [(texts(), 1.0)], "objective": "contrastive"}, "example t0: has 0 images"),
@@ -131,3 +132,11 @@ def test_an_unreadable_image_names_its_example(data):
 def test_what_cannot_work_is_refused_before_the_first_batch(arguments, message):
     with pytest.raises(UserError, match=message):
         pipeline(**arguments)
+
+
+def test_what_no_row_can_hold_is_left_out_and_said_when_that_is_tolerated():
+    made = Pipeline([(questions(), 1.0), (texts(), 1.0)], PROCESSOR, "next_token", BatchShape(2, 11, 1, 12, 8), 0, 2, max_unusable=0.5)
+    left_out = {made.example(i).id for i in made.unusable}
+    assert left_out and all("needs 12 tokens" in reason or "needs 13 tokens" in reason for reason in made.unusable.values())
+    seen = {made.example(i).id for row in made.rows(0) for piece in row for i in piece}
+    assert seen | left_out == {e.id for source in (questions(), texts()) for e in source.examples} and not seen & left_out

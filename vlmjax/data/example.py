@@ -34,6 +34,11 @@ class Example:
         if marks != len(self.images):
             raise UserError(f"example {self.id}: {len(self.images)} images, but its turns mark {marks} places with {IMAGE_MARK}")
 
+    @property
+    def caption(self) -> str:
+        """What the assistant says, as the text of a pair."""
+        return " ".join(turn.text for turn in self.turns if turn.role == "assistant")
+
 
 class Source(Protocol):
     """A data set as the pipeline sees it: the texts at once, the images on demand, from any thread."""

@@ -1,7 +1,18 @@
 """What every example costs, as a table: all that planning reads of a data set, whatever its size."""
 import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
+
+
+class Lengths(NamedTuple):
+    """What one example costs: tokens up to its last image (shared by its group), tokens after it, supervised tokens, images."""
+
+    head: int
+    tail: int
+    supervised: int
+    images: int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -10,6 +21,7 @@ class LengthTable:
 
     head: tokens up to the last image, image tokens included, which the examples of a group share; 0 without images. tail: tokens after
     it. supervised: supervised tokens. images: images. group: examples with the same number show the same images behind the same text.
+    faults: {index: reason} of examples that cost nothing, because they cannot be shown at all.
     """
 
     head: np.ndarray
@@ -17,6 +29,23 @@ class LengthTable:
     supervised: np.ndarray
     images: np.ndarray
     group: np.ndarray
+    faults: Mapping[int, str] = dataclasses.field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.tail)
+
+    def need(self, i: int) -> tuple[int, int, int]:
+        """(tokens, images, supervised tokens) of example i in a row of its own."""
+        return int(self.head[i] + self.tail[i]), int(self.images[i]), int(self.supervised[i])
+
+
+def join(tables: Sequence[LengthTable]) -> LengthTable:
+    """One table of all examples, one source after the other; groups stay apart."""
+    columns = {name: np.concatenate([getattr(table, name) for table in tables]) for name in ("head", "tail", "supervised", "images")}
+    groups, faults, first, last = [], {}, 0, 0
+    for table in tables:
+        groups.append(table.group + last)
+        faults.update({first + i: reason for i, reason in table.faults.items()})
+        first += len(table)
+        last += int(table.group.max(initial=-1)) + 1
+    return LengthTable(**columns, group=np.concatenate(groups).astype(np.int32), faults=faults)

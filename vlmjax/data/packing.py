@@ -1,27 +1,18 @@
 """Several examples in one row: a pure function of lengths, seed and epoch."""
-from collections.abc import Sequence
-from typing import NamedTuple
-
 import numpy as np
 
-# A row is a tuple of (index of a group, indexes of the group's examples that are in this row).
-Row = tuple[tuple[int, tuple[int, ...]], ...]
+from vlmjax.data.lengths import LengthTable
+
+# A row is a tuple of pieces, a piece a tuple of examples (indexes into the table) that share one head.
+Row = tuple[tuple[int, ...], ...]
 
 # First fit looks at this many unfinished rows; the oldest is closed when one more is opened, so planning stays linear.
 OPEN_ROWS = 64
 
 
-class Lengths(NamedTuple):
-    """What an example costs: tokens up to its last image (shared by its group), tokens after it, supervised tokens, images."""
-
-    head: int
-    tail: int
-    supervised: int
-    images: int
-
-
-def plan(groups: Sequence[Sequence[Lengths]], length: int, images: int, targets: int, per_group: int, seed: int, epoch: int) -> list[Row]:
-    """The rows of an epoch: every example exactly once, each row within `length` tokens, `images` images and `targets` supervised tokens.
+def plan(table: LengthTable, drawn: np.ndarray, length: int, images: int, targets: int, per_group: int, seed: int, epoch: int) -> list[Row]:
+    """The rows of an epoch: every drawn example (i64[n], indexes into the table) once, each row within `length` tokens, `images` images
+    and `targets` supervised tokens.
 
     The examples of a group share their images and head, which a row holds once for each piece of at most `per_group` examples:
 
@@ -30,12 +21,7 @@ def plan(groups: Sequence[Sequence[Lengths]], length: int, images: int, targets:
         rows     [C(f e) A(b)] [A(c a) B(d)]                         pieces shuffled, then first fit
     """
     rng = np.random.default_rng((seed, epoch))
-    owners = [g for g, group in enumerate(groups) for _ in group]
-    first = np.cumsum([0, *map(len, groups)]).tolist()
-    shuffled: list[list[int]] = [[] for _ in groups]
-    for i in rng.permutation(len(owners)).tolist():
-        shuffled[owners[i]].append(i - first[owners[i]])
-    pieces = [piece for g, order in enumerate(shuffled) for piece in _cut(g, order, groups[g], length, images, targets, per_group)]
+    pieces = _pieces(table, rng.permutation(drawn), length, images, targets, per_group)
     if not pieces:
         return []
     least = [min(need) for need in zip(*(need for _, need in pieces))]
@@ -62,19 +48,27 @@ def plan(groups: Sequence[Sequence[Lengths]], length: int, images: int, targets:
     return [tuple(rows[i]) for i in rng.permutation(len(rows)).tolist()]
 
 
-def _cut(g: int, order: list[int], group: Sequence[Lengths], length: int, images: int, targets: int, per_group: int) -> list:
-    """[((g, example indexes), (tokens, images, supervised tokens))] of one group's examples in this order."""
-    head, _, _, pictures = group[0]
+def _pieces(table: LengthTable, order: np.ndarray, length: int, images: int, targets: int, per_group: int) -> list:
+    """[(example indexes, (tokens, images, supervised tokens))] of the drawn examples, those of a group in the order given."""
+    groups: dict[int, list[int]] = {}
+    for i, g in zip(order.tolist(), table.group[order].tolist()):
+        groups.setdefault(g, []).append(i)
+    columns = [column.tolist() for column in (table.head, table.tail, table.supervised, table.images)]
     pieces = []
-    members, tokens, answers = [], head, 0
-    for e in order:
-        _, tail, supervised, _ = group[e]
-        if head + tail > length or supervised > targets or pictures > images:
-            raise ValueError(f"group {g}, example {e}: {group[e]} does not fit a row by itself")
-        if members and (len(members) == per_group or tokens + tail > length or answers + supervised > targets):
-            pieces.append(((g, tuple(members)), (tokens, pictures, answers)))
-            members, tokens, answers = [], head, 0
-        members.append(e)
-        tokens += tail
-        answers += supervised
-    return [*pieces, ((g, tuple(members)), (tokens, pictures, answers))]
+    for members in groups.values():
+        kept: list[int] = []
+        tokens = answers = 0
+        for i in members:
+            head, tail, supervised, pictures = (column[i] for column in columns)
+            if head + tail > length or supervised > targets or pictures > images:
+                raise ValueError(f"example {i}: {head + tail} tokens, {pictures} images, {supervised} supervised do not fit a row by themselves")
+            if kept and (len(kept) == per_group or not head or i in kept or tokens + tail > length or answers + supervised > targets):
+                pieces.append((tuple(kept), (tokens, columns[3][kept[0]], answers)))
+                kept = []
+            if not kept:
+                tokens, answers = head, 0
+            kept.append(i)
+            tokens += tail
+            answers += supervised
+        pieces.append((tuple(kept), (tokens, columns[3][kept[0]], answers)))
+    return pieces

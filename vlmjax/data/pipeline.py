@@ -7,11 +7,11 @@ from collections.abc import Sequence
 import grain
 import numpy as np
 
-from vlmjax.data import images, packing
+from vlmjax.data import images, lengths, measure, packing
 from vlmjax.data.batch import BatchShape, spec
 from vlmjax.data.example import Example, Source
-from vlmjax.data.packing import Lengths, Row
-from vlmjax.data.processor import Processor
+from vlmjax.data.packing import Row
+from vlmjax.data.processor import Processor, misfit
 from vlmjax.errors import UserError
 from vlmjax.layout import ImageLayout
 
@@ -28,11 +28,15 @@ class Pipeline:
     sources: (source, passes over it per epoch): a fraction takes another seeded subset in every epoch. objective: `next_token` (packed
     rows) or `contrastive` (a row is one image and its caption, the assistant's text). per_group: at most so many examples share an image
     in one row. Row r of step s depends on nothing but the seed and s: epochs follow each other without a gap, and the batch in which one
-    ends goes on with the next.
+    ends goes on with the next. Planning reads a table of lengths; examples are read when their row is made.
+
+    unusable: {example: reason} of what no row can hold or in which nothing is supervised. It is in no plan; more than `max_unusable` of all
+    examples is an error.
     """
 
     def __init__(
-        self, sources: Sequence[tuple[Source, float]], processor: Processor, objective: str, shape: BatchShape, seed: int, per_group: int
+        self, sources: Sequence[tuple[Source, float]], processor: Processor, objective: str, shape: BatchShape, seed: int, per_group: int,
+        max_unusable: float = 0.0,
     ):
         spec(objective, shape)
         if processor.layout and processor.layout.size != shape.size:
@@ -41,42 +45,44 @@ class Pipeline:
             raise UserError(f"per_group: {per_group} is less than 1")
         if objective == "contrastive" and shape.images != 1:
             raise UserError(f"images: {shape.images} in a row of a contrastive stage, which has one image and its caption")
-        self.processor, self.objective, self.shape, self.seed, self.per_group = processor, objective, shape, seed, per_group
-        self._passes = [passes for _, passes in sources]
-        self._pixels = _Pixels(processor.layout)
-        self._groups: list[list[Example]] = []  # of all sources, one after the other
-        self._lengths: list[list[Lengths]] = []
-        self._source_of: list[Source] = []
-        self._members: list[range] = []  # the groups of each source
+        if not sources:
+            raise UserError("data: the stage names no source")
         for source, passes in sources:
             if not source.examples or passes <= 0:
                 raise UserError(f"data: {source.name} has {len(source.examples)} examples and {passes} passes; both must be more than 0")
-            lengths = [self._checked(example) for example in source.examples]
-            groups = [[i] for i in range(len(lengths))] if objective == "contrastive" else processor.group(source.examples)
-            self._groups += [[source.examples[i] for i in group] for group in groups]
-            self._lengths += [[lengths[i] for i in group] for group in groups]
-            self._source_of += [source] * len(groups)
-            self._members.append(range(len(self._groups) - len(groups), len(self._groups)))
-        if not self._groups:
-            raise UserError("data: the stage names no source")
+        self.processor, self.objective, self.shape, self.seed, self.per_group = processor, objective, shape, seed, per_group
+        self.sources = [source for source, _ in sources]
+        self._passes = [passes for _, passes in sources]
+        self._pixels = _Pixels(processor.layout)
+        self.table = lengths.join([measure.table(source, processor, objective, shape.length) for source in self.sources])
+        self._first = np.cumsum([0, *(len(source.examples) for source in self.sources)]).tolist()  # of each source in the table
+        self.unusable = self._unusable()
+        if len(self.unusable) > max_unusable * len(self.table):
+            raise UserError(self._refusal(max_unusable))
+        self._usable = np.setdiff1d(np.arange(len(self.table)), np.array(list(self.unusable), int), assume_unique=True)
         self._lock = threading.RLock()  # prefetching threads and the loop both ask for plans
-        self._plan = functools.lru_cache(max(2, PLANNED_EXAMPLES // sum(map(len, self._groups))))(self._plan)
+        self._plan = functools.lru_cache(max(2, PLANNED_EXAMPLES // len(self.table)))(self._plan)
         self._ends: list[int] = []  # rows up to the end of each epoch planned so far
 
-    def rows(self, epoch: int) -> list[Row]:
-        """The plan of an epoch: rows of (group, indexes of its examples)."""
+    def example(self, index: int) -> Example:
+        """An example by its index in the table."""
+        source, i = self._place(index)
+        return source.examples[i]
+
+    def rows(self, epoch: int) -> Sequence[Row]:
+        """The plan of an epoch."""
         with self._lock:
             return self._plan(epoch)
 
     def batch(self, step: int, rows: slice | None = None) -> dict[str, np.ndarray]:
         """The batch of a step, or the part of its rows that one host feeds."""
         plan, part = self._rows_of(step), rows or slice(None)
-        shown = [self._shown(row) for row in plan[part]]
+        shown = [[(self._place(piece[0])[0], [self.example(i) for i in piece]) for piece in row] for row in plan[part]]
         shape = self.shape
         if self.objective == "next_token":
             batch, _ = self.processor.rows([[group for _, group in groups] for groups in shown], shape.length, shape.images, shape.targets)
         else:
-            captions = [_caption(self._groups[g][e]) for ((g, (e,)),) in plan]
+            captions = [self.example(i).caption for ((i,),) in plan]
             made = [self.processor.caption_row(text, shape.length) for text in captions[part]]
             # Numbered over the rows of all hosts: rows of one caption are positives of each other wherever they lie.
             pair = np.array([captions.index(text) for text in captions], np.int32)[part]
@@ -96,45 +102,45 @@ class Pipeline:
 
     def ids(self, step: int) -> list[list[str]]:
         """The examples of each row of a step."""
-        return [[self._groups[g][e].id for g, members in row for e in members] for row in self._rows_of(step)]
+        return [[self.example(i).id for piece in row for i in piece] for row in self._rows_of(step)]
 
     def examples(self, step: int) -> int:
-        return sum(len(members) for row in self._rows_of(step) for _, members in row)
+        return sum(len(piece) for row in self._rows_of(step) for piece in row)
 
     def supervised(self, step: int) -> int:
         """Supervised tokens of a step; a contrastive one has none."""
-        return sum(self._lengths[g][e].supervised for row in self._rows_of(step) for g, members in row for e in members)
+        return int(sum(self.table.supervised[list(piece)].sum() for row in self._rows_of(step) for piece in row))
 
-    def _checked(self, example: Example) -> Lengths:
-        shape = self.shape
+    def _place(self, index: int) -> tuple[Source, int]:
+        """An index of the table → its source and the index in that."""
+        s = bisect.bisect_right(self._first, index) - 1
+        return self.sources[s], index - self._first[s]
+
+    def _unusable(self) -> dict[int, str]:
+        table, shape = self.table, self.shape
+        found = dict(table.faults)
         if self.objective == "next_token":
-            return self.processor.check_fits(example, shape.length, shape.images, shape.targets)
-        if len(example.images) != 1:
-            raise UserError(f"example {example.id}: has {len(example.images)} images, a contrastive stage takes pairs of one image and a caption")
-        try:
-            self.processor.caption_row(_caption(example), shape.length)
-        except UserError as error:
-            raise UserError(f"example {example.id}: {error}") from None
-        return Lengths(head=0, tail=0, supervised=0, images=1)
+            have = (shape.length, shape.images, shape.targets)
+            over = (table.head + table.tail > have[0]) | (table.images > have[1]) | (table.supervised > have[2])
+            found.update((i, misfit(table.need(i), have)) for i in np.flatnonzero(over).tolist())
+        return dict(sorted(found.items()))
 
-    def _plan(self, epoch: int) -> list[Row]:
-        """Packs what this epoch draws: a source's groups as often as its passes say, then the fraction of its examples."""
-        drawn: list[tuple[int, Sequence[int], list[Lengths]]] = []  # group, examples of it, their lengths
+    def _refusal(self, tolerated: float) -> str:
+        shown = "; ".join(f"example {self.example(i).id}: {reason}" for i, reason in list(self.unusable.items())[:3])
+        more = f"; and {len(self.unusable) - 3} more" if len(self.unusable) > 3 else ""
+        return f"data: {shown}{more} ({len(self.unusable)} of {len(self.table)} examples cannot be used, max_unusable is {tolerated:g})"
+
+    def _plan(self, epoch: int) -> Sequence[Row]:
+        """Packs what this epoch draws: a source's examples as often as its passes say, then a fraction of them."""
+        drawn = []
         for s, passes in enumerate(self._passes):
-            groups = self._members[s]
-            drawn += [(g, range(len(self._groups[g])), self._lengths[g]) for _ in range(int(passes)) for g in groups]
+            own = self._usable[(self._usable >= self._first[s]) & (self._usable < self._first[s + 1])]
+            drawn += [own] * int(passes)
             if part := passes % 1:
-                examples = [(g, e) for g in groups for e in range(len(self._groups[g]))]
                 # s + 1: to NumPy (seed, epoch, 0) is the same seed as the (seed, epoch) of packing.
-                order = np.random.default_rng((self.seed, epoch, s + 1)).permutation(len(examples))
-                subset: dict[int, list[int]] = {}
-                for i in order[: round(part * len(examples))].tolist():
-                    subset.setdefault(examples[i][0], []).append(examples[i][1])
-                drawn += [(g, members, [self._lengths[g][e] for e in members]) for g, members in subset.items()]
-        shape = self.shape
-        targets = 0 if self.objective == "contrastive" else shape.targets
-        plan = packing.plan([x[2] for x in drawn], shape.length, shape.images, targets, self.per_group, self.seed, epoch)
-        return [tuple((drawn[d][0], tuple(drawn[d][1][e] for e in members)) for d, members in row) for row in plan]
+                drawn.append(np.random.default_rng((self.seed, epoch, s + 1)).permutation(own)[: round(part * len(own))])
+        length, images, targets = self.shape.length, self.shape.images, 0 if self.objective == "contrastive" else self.shape.targets
+        return packing.plan(self.table, np.concatenate(drawn), length, images, targets, self.per_group, self.seed, epoch)
 
     def _plan_past(self, row: int) -> None:
         """Plans epochs until row number `row` of the stage exists."""
@@ -156,10 +162,6 @@ class Pipeline:
                 rows += self.rows(epoch)[first + len(rows) - begin : last - begin]
                 epoch += 1
         return rows
-
-    def _shown(self, row: Row) -> list[tuple[Source, list[Example]]]:
-        """The groups of a row, with their sources."""
-        return [(self._source_of[g], [self._groups[g][e] for e in members]) for g, members in row]
 
     def _images(self, rows: list[list[tuple[Source, list[Example]]]]) -> dict[str, np.ndarray]:
         """pixels and image_mask of rows, in the order in which the processor numbers their slots."""
@@ -192,7 +194,3 @@ class _Pixels:
             self._left -= pixels.nbytes
             self._kept[id(source), key] = pixels
         return pixels
-
-
-def _caption(example: Example) -> str:
-    return " ".join(turn.text for turn in example.turns if turn.role == "assistant")

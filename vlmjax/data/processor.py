@@ -8,7 +8,7 @@ import numpy as np
 from vlmjax.data import conversation
 from vlmjax.data.conversation import Piece, Template
 from vlmjax.data.example import IMAGE_MARK, Example, Turn
-from vlmjax.data.packing import Lengths
+from vlmjax.data.lengths import Lengths, LengthTable
 from vlmjax.data.tokenizer import Tokenizer
 from vlmjax.errors import UserError
 from vlmjax.layout import ImageLayout
@@ -74,18 +74,34 @@ class Processor:
         encoded = self._encode_example(example)
         return Lengths(len(encoded.head.tokens), len(encoded.tail), len(encoded.targets), len(example.images))
 
-    def check_fits(self, example: Example, length: int, images: int, targets: int) -> Lengths:
-        """Refuses an example that no row can hold: nothing is ever cut to fit."""
-        need = self.lengths(example)
-        _check_room(f"example {example.id}", (need.head + need.tail, need.images, need.supervised), (length, images, targets))
-        return need
-
-    def group(self, examples: Sequence[Example]) -> list[list[int]]:
-        """Indexes of the examples that can share a head, in order of first appearance; an example without images shares nothing."""
-        groups: dict = {}
+    def measure(self, examples: Sequence[Example]) -> LengthTable:
+        """The table of these examples. One that cannot be laid out (no answer, a special token spelled out) is a fault of the table. Examples
+        that can share a head have one group, numbered by first appearance; an example without images shares nothing."""
+        columns = np.zeros((4, len(examples)), np.int32)
+        numbers, groups, faults = np.zeros(len(examples), np.int32), {}, {}
         for i, example in enumerate(examples):
-            groups.setdefault((example.images, self._encode_example(example).head) if example.images else i, []).append(i)
-        return list(groups.values())
+            try:
+                encoded = self.encode(example.turns)
+            except UserError as error:
+                faults[i] = str(error)
+                numbers[i] = groups.setdefault(i, len(groups))
+                continue
+            columns[:, i] = len(encoded.head.tokens), len(encoded.tail), len(encoded.targets), len(example.images)
+            numbers[i] = groups.setdefault((example.images, encoded.head) if example.images else i, len(groups))
+        return LengthTable(*columns, group=numbers, faults=faults)
+
+    def measure_captions(self, examples: Sequence[Example], length: int) -> LengthTable:
+        """The table of pairs of one image and a caption, each a row of its own with a place for `length` tokens."""
+        faults = {}
+        for i, example in enumerate(examples):
+            try:
+                if len(example.images) != 1:
+                    raise UserError(f"has {len(example.images)} images, a contrastive stage takes pairs of one image and a caption")
+                self.caption_row(example.caption, length)
+            except UserError as error:
+                faults[i] = str(error)
+        nothing, n = np.zeros(len(examples), np.int32), np.arange(len(examples), dtype=np.int32)
+        return LengthTable(nothing, nothing, nothing, nothing + 1, n, faults)
 
     def rows(self, rows: Sequence[Sequence[Sequence[Example]]], length: int, images: int, targets: int) -> tuple[dict, list[list[str]]]:
         """Rows of groups of examples → [B, …] of the contract without pixels, and each row's image keys in the order of their slots."""
@@ -115,7 +131,7 @@ class Processor:
                 raise UserError(f"caption {text!r}: a text tower needs a token for {role}, and the tokenizer has none")
         ids = [self.tokenizer.bos, *self.tokenizer.encode(text), self.tokenizer.eos]
         if len(ids) > length:
-            raise UserError(f"caption {text!r}: needs {len(ids)} tokens, {length} are available (length)")
+            raise UserError(f"caption {text!r}: needs {len(ids)} tokens (length), the row has {length}")
         tokens, segments = np.zeros((2, length), np.int32)
         tokens[: len(ids)], segments[: len(ids)] = ids, 1
         return {"tokens": tokens, "segments": segments}
@@ -206,10 +222,17 @@ def _name(item: Example | Sequence[Turn]) -> str:
     return f"example {item.id}" if isinstance(item, Example) else f"prompt {item[-1].text!r}"
 
 
-def _check_room(name: str, need: tuple[int, int, int], have: tuple[int, int, int], targets_are: str = "supervised tokens") -> None:
+def misfit(need: tuple[int, int, int], have: tuple[int, int, int], targets_are: str = "supervised tokens") -> str:
+    """Why (tokens, images, supervised tokens) do not fit a row that has so many places of each; empty when they do."""
     for needed, available, what in zip(need, have, ("tokens (length)", "images (images)", f"{targets_are} (targets)")):
         if needed > available:
-            raise UserError(f"{name}: needs {needed} {what}, the row has {available}")
+            return f"needs {needed} {what}, the row has {available}"
+    return ""
+
+
+def _check_room(name: str, need: tuple[int, int, int], have: tuple[int, int, int], targets_are: str) -> None:
+    if reason := misfit(need, have, targets_are):
+        raise UserError(f"{name}: {reason}")
 
 
 def _only(rows: tuple[dict, list]) -> tuple[dict[str, np.ndarray], list[str]]:
