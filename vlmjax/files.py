@@ -1,9 +1,12 @@
 """Files of a run, on a disk or in an object store: a name becomes visible only when its content is complete."""
+import io
 import json
 import os
 import uuid
+import zipfile
 from typing import Any
 
+import numpy as np
 from etils import epath
 
 from vlmjax.errors import UserError
@@ -46,3 +49,17 @@ def check_writable(directory: epath.PathLike) -> None:
         probe.unlink()
     except OSError as error:
         raise UserError(f"{directory}: cannot be written: {error.strerror or error}") from None
+
+
+def read_npz(path: epath.PathLike) -> dict[str, np.ndarray]:
+    """All arrays of an .npz file; one that is none is an error that names it."""
+    try:
+        with np.load(io.BytesIO(epath.Path(path).read_bytes()), allow_pickle=False) as held:
+            return dict(held)
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        raise UserError(f"{path}: cannot be read: {reason(error)}") from None
+
+
+def reason(error: Exception) -> str:
+    """What an error says, on one line; of an error of the system only what went wrong."""
+    return " ".join(str(getattr(error, "strerror", None) or error).split()) or type(error).__name__

@@ -21,6 +21,9 @@ from vlmjax.layout import ImageLayout
 from vlmjax.train import build
 from vlmjax.weights.family import CARRIED
 
+# Counts one token per image: for tables of lengths, which leave image tokens out.
+ANY_IMAGE = ImageLayout(size=1, patch=1)
+
 DATA_DIR = os.path.join("~", ".cache", "vlmjax", "data")
 
 
@@ -98,9 +101,9 @@ class Sources:
         return [turn.text for source in self._open.values() for example in source.examples for turn in example.turns]
 
 
-def tokenizer(spec: str, sources: Sources) -> Tokenizer:
+def tokenizer(spec: str, sources: Sources | None) -> Tokenizer:
     """`words`: the words of the run's own training texts; otherwise a checkpoint whose tokenizer it is, or a tokenizer.json."""
-    if spec == "words":
+    if spec == "words" and sources:
         return word_level(sources.texts())
     return Tokenizer.load(expand(spec)) if spec.endswith(".json") else pretrained.find(spec).tokenizer()
 

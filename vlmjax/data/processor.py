@@ -62,7 +62,7 @@ class Processor:
                 raise UserError("conversation: the prompt has no token")
             return Encoded(head, tail, np.zeros(1, np.int32), np.array([last], np.int32))
         self._refuse_specials(turns)
-        lengths = [self._tokens_per_image if piece.image else len(piece.ids) for piece in pieces]
+        lengths = [self.tokens_per_image if piece.image else len(piece.ids) for piece in pieces]
         supervised = np.repeat(np.array([piece.supervised for piece in pieces], bool), lengths)
         supervised[:1] = False  # nothing precedes the first token, so nothing can predict it
         places = np.flatnonzero(supervised).astype(np.int32)
@@ -153,7 +153,7 @@ class Processor:
                     segment += 1
                     parent = segment
                     body.add(head.tokens, r * length + cursor, segment, 0, 0)
-                    heads.add(head.slots, r * length + cursor, len(keys) * self._tokens_per_image)
+                    heads.add(head.slots, r * length + cursor, len(keys) * self.tokens_per_image)
                     cursor += head_length
                 keys.extend(group_keys)
                 for item, item_keys, encoded in members:
@@ -189,7 +189,8 @@ class Processor:
         }, all_keys
 
     @property
-    def _tokens_per_image(self) -> int:
+    def tokens_per_image(self) -> int:
+        """P; 0 for a model without images."""
         return self.layout.tokens_per_image if self.layout else 0
 
     def _encode_example(self, example: Example) -> Encoded:
@@ -201,7 +202,7 @@ class Processor:
     def _head(self, pieces: tuple[Piece, ...]) -> Head:
         if self.layout is None and pieces:
             raise UserError("conversation: it has images, the model has no image encoder")
-        tokens, slots, P = [], [], self._tokens_per_image
+        tokens, slots, P = [], [], self.tokens_per_image
         mark = 0 if self.tokenizer.image is None else self.tokenizer.image  # any id inside the table
         used = 0
         for piece in pieces:

@@ -1,4 +1,6 @@
 """One interface to the tokenizers of runs and of published checkpoints, and a word-level vocabulary for small closed worlds."""
+import hashlib
+import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -64,6 +66,10 @@ class Tokenizer:
             backend.add_special_tokens([tokenizers.AddedToken(text, special=True, normalized=False)])
         image = backend.token_to_id(IMAGE_MARK) if IMAGE_MARK in texts else self.image
         return Tokenizer(backend, {**{role: getattr(self, role) for role in SPECIALS}, "image": image}, self.stops)
+
+    def digest(self) -> str:
+        """SHA-256 of everything that decides which ids a text becomes."""
+        return hashlib.sha256(json.dumps([self._backend.to_str(), self.ids()], sort_keys=True).encode()).hexdigest()
 
     def save(self, path: str | os.PathLike) -> None:
         files.write(path, self._backend.to_str(pretty=True))

@@ -92,3 +92,9 @@ def test_refusals(data_dir, tmp_path):
         easy_vqa.open_source(data_dir, "train", "caption")
     with pytest.raises(UserError, match="'maybe' is not an answer"):
         easy_vqa.kind("is it?", "maybe")
+
+
+def test_facts_of_the_images_of_a_part(data_dir):
+    part = easy_vqa.open_source(data_dir, "train[3600:]", "captions")
+    assert part.facts.keys == tuple(f"train/{n}" for n in range(3600, 4000)) and not part.facts.faults
+    assert (part.facts.width == 64).all() and (part.facts.height == 64).all()

@@ -18,6 +18,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 from etils import epath
 
+from vlmjax.data import facts
 from vlmjax.data.example import IMAGE_MARK, Example, Turn
 from vlmjax.errors import UserError, did_you_mean
 
@@ -63,9 +64,17 @@ class EasyVqa(tfds.core.GeneratorBasedBuilder):
 
 
 def build(data_dir: str | os.PathLike) -> None:
-    """Writes `data_dir/easy_vqa/1.0.0` unless it is there; it appears only when complete."""
-    if _is_built(data_dir):
-        return
+    """Writes `data_dir/easy_vqa/1.0.0` and what is known of its images unless they are there; each file appears only when complete."""
+    if not _is_built(data_dir):
+        _prepare(data_dir)
+    for split in ("train", "test"):
+        path = _facts_path(data_dir, split)
+        if not path.exists():
+            records = _records(os.fspath(data_dir), split)
+            facts.save(path, facts.gather(list(records.images), records.images.__getitem__))
+
+
+def _prepare(data_dir: str | os.PathLike) -> None:
     try:
         importlib.resources.files("easy_vqa")
     except ModuleNotFoundError:
@@ -82,7 +91,12 @@ class EasyVqaSource:
     name: str
     examples: list[Example]
     read_image: Callable[[str], bytes]
+    known: Callable[[], facts.ImageFacts]
     undetermined: int = 0
+
+    @functools.cached_property
+    def facts(self) -> facts.ImageFacts:
+        return self.known()
 
 
 def open_source(data_dir: str | os.PathLike, split: str, view: str) -> EasyVqaSource:
@@ -93,7 +107,18 @@ def open_source(data_dir: str | os.PathLike, split: str, view: str) -> EasyVqaSo
     records = _records(os.fspath(data_dir), split)
     examples = [example for key, pairs in records.pairs for example in VIEWS[view](key, pairs)]
     undetermined = 0 if view == "questions" else sum(caption(pairs) is None for _, pairs in records.pairs)
-    return EasyVqaSource(f"{NAME}/{split}/{view}", examples, records.images.__getitem__, undetermined)
+    return EasyVqaSource(f"{NAME}/{split}/{view}", examples, records.images.__getitem__, functools.partial(_facts, os.fspath(data_dir), split), undetermined)
+
+
+def _facts(data_dir: str, split: str) -> facts.ImageFacts:
+    """Of the images of a part of a split."""
+    whole = facts.load(_facts_path(data_dir, split.partition("[")[0]))
+    wanted = _records(data_dir, split).images
+    return whole if len(wanted) == len(whole) else whole.part([i for i, key in enumerate(whole.keys) if key in wanted])
+
+
+def _facts_path(data_dir: str | os.PathLike, split: str) -> epath.Path:
+    return epath.Path(data_dir) / NAME / VERSION / f"images-{split}.npz"
 
 
 def prior(data_dir: str | os.PathLike, split: str = "train") -> dict[str, str]:
