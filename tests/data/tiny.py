@@ -31,6 +31,8 @@ class TinySource:
     name: str
     examples: list[Example]
     images: dict[str, bytes]
+    faults: dict[str, str] = dataclasses.field(default_factory=dict)
+    altered: dict[str, int] = dataclasses.field(default_factory=dict)
 
     def read_image(self, key: str) -> bytes:
         return self.images[key]

@@ -1,6 +1,6 @@
 """What every data set becomes: examples made of turns, and sources that hold them."""
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from vlmjax.errors import UserError
@@ -40,11 +40,34 @@ class Example:
         return " ".join(turn.text for turn in self.turns if turn.role == "assistant")
 
 
+class Lazy(Sequence[Example]):
+    """Examples that are made when they are asked for, so that a large source costs no more than what they are made from."""
+
+    def __init__(self, length: int, make: Callable[[int], Example]):
+        self._length, self._make = length, make
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __getitem__(self, i: int | slice) -> Example | list[Example]:
+        if isinstance(i, slice):
+            return [self._make(k) for k in range(*i.indices(self._length))]
+        if not -self._length <= i < self._length:
+            raise IndexError(f"example {i} of {self._length}")
+        return self._make(i % self._length)
+
+
 class Source(Protocol):
-    """A data set as the pipeline sees it: the texts at once, the images on demand, from any thread."""
+    """A data set as the pipeline sees it: the texts at once, the images on demand, from any thread.
+
+    faults: {row or example: reason} of what was left out, in the order of the file; whoever opens a source says how many are too many. altered: {what was done: how
+    many}, of examples that are not word for word as published.
+    """
 
     name: str
     examples: Sequence[Example]
+    faults: Mapping[str, str]
+    altered: Mapping[str, int]
 
     def read_image(self, key: str) -> bytes:
         """The encoded image (PNG, JPEG, …) of a key in `Example.images`."""

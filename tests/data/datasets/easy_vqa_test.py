@@ -39,6 +39,7 @@ def test_captions_say_what_the_picture_shows(data_dir):
               "teal": (0, 128, 128), "yellow": (255, 255, 0)}  # fmt: skip
     source = easy_vqa.open_source(data_dir, "test", "captions")
     assert len(source.examples) + source.undetermined == 1000
+    assert source.faults == {} and list(source.altered.values()) == [source.undetermined]
     for example in source.examples[:100]:
         pixels = np.asarray(decode(source.read_image(example.images[0]))).reshape(-1, 3).tolist()
         (_, _), (shown, _) = collections.Counter(map(tuple, pixels)).most_common(2)

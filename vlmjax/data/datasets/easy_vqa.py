@@ -98,6 +98,14 @@ class EasyVqaSource:
     def facts(self) -> facts.ImageFacts:
         return self.known()
 
+    @property
+    def faults(self) -> dict[str, str]:
+        return {}
+
+    @property
+    def altered(self) -> dict[str, int]:
+        return {"images left out because their questions do not fix a caption": self.undetermined} if self.undetermined else {}
+
 
 def open_source(data_dir: str | os.PathLike, split: str, view: str) -> EasyVqaSource:
     """`split`: train, test, or a part by images as in `train[:3600]`. Image keys are `train/17`, the ids of examples begin with
