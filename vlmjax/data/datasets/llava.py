@@ -1,83 +1,134 @@
 """Conversations as LLaVA publishes them: a JSON list, or JSONL, of {"id", "image", "conversations": [{"from": "human", "value": …}, …]}.
 
-`llava:FILE:FOLDER` reads FILE, whose `image` entries lie under FOLDER; both relative to the data directory, or absolute. Nothing is built.
+`llava:FILE:FOLDER` reads FILE, whose `image` entries lie under FOLDER; both relative to the data directory, absolute, or gs://…; FOLDER may be a zip archive
+(`images.zip`, `images.zip/prefix`). Nothing is built, and of a file on a disk only the places of its rows are held: 665,298 rows in 16 MB.
+
+What becomes of a row, after haotian-liu/LLaVA, llava/train/train.py and llava/model/llava_arch.py at c121f04, and LLaVA-VL/LLaVA-NeXT where a row has several images:
+
+    leading answers       are dropped, as preprocess_v1 drops the first turn unless it is a question
+    one mark in a turn    comes first in it, on a line of its own (preprocess_multimodal); several marks of a row's one image are one
+    several images        keep their places (LLaVA-NeXT's preprocess_multimodal)
+    an image, no mark     the images come before the first question. LLaVA's model puts no feature of such an image anywhere, so that it trains blind; here no image is lost
+    no image              text alone; LLaVA runs its encoder on black pixels for it, here nothing is encoded
+    left out (`faults`)   no answer; turns that do not take turns (LLaVA stops there); marks that are not as many as images; a mark in an answer
 """
+import array
 import dataclasses
 import functools
-import json
 import os
-from collections.abc import Mapping
 from typing import Any
 
-from etils import epath
-
-from vlmjax.data.example import IMAGE_MARK, Example, Turn
+from vlmjax.data import json_rows
+from vlmjax.data.datasets import published
+from vlmjax.data.datasets.published import PublishedSource
+from vlmjax.data.example import IMAGE_MARK, Example, Lazy, Turn
+from vlmjax.data.files_at import File
 from vlmjax.errors import UserError
 
 NAME = "llava"
 ROLES = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant"}
 
-
-@dataclasses.dataclass(frozen=True)
-class LlavaSource:
-    """A file of conversations (a `Source`). Image keys are paths under `folder`."""
-
-    name: str
-    folder: epath.Path
-    examples: list[Example]
-
-    def read_image(self, key: str) -> bytes:
-        try:
-            return (self.folder / key).read_bytes()
-        except FileNotFoundError:
-            raise UserError(f"{self.folder / key}: there is no such file") from None
+LEADING = "conversations without their leading answers, which no question precedes"
+MOVED = "questions whose image was put first, on a line of its own"
+MERGED = "questions that marked the place of their one image more than once"
+PLACED = "conversations whose images were put before the first question, as nothing marked their place"
 
 
 def build(data_dir: str | os.PathLike) -> None:
     raise UserError(f"{NAME}: its JSON files are read as they are published; there is nothing to build")
 
 
-def open_source(data_dir: str | os.PathLike, split: str, view: str) -> LlavaSource:
+def open_source(data_dir: str | os.PathLike, split: str, view: str) -> PublishedSource:
     """split: the file; view: the folder of its images."""
-    return _open(os.fspath(data_dir), split, view)
+    return _open(*published.paths(data_dir, split, view))
 
 
 @functools.lru_cache(8)
-def _open(data_dir: str, file: str, folder: str) -> LlavaSource:
-    path = epath.Path(data_dir) / file
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
-    try:
-        rows = [json.loads(line) for line in text.splitlines() if line.strip()] if path.suffix == ".jsonl" else json.loads(text)
-    except ValueError as error:
-        raise UserError(f"{path}: is not JSON: {error}") from None
-    if not isinstance(rows, list) or not rows:
-        raise UserError(f"{path}: is not a list of conversations")
-    return LlavaSource(f"{NAME}/{path.name}", epath.Path(data_dir) / folder, [_example(row, f"{path}[{i}]", i) for i, row in enumerate(rows)])
-
-
-def _example(row: Any, where: str, index: int) -> Example:
-    """One entry. As in LLaVA's own code, an answer that leads is dropped, and the marks of a turn come first in it, each on a line of its own
-    (llava/train/train.py: preprocess_multimodal, preprocess_v1)."""
-    if not isinstance(row, Mapping) or not isinstance(row.get("conversations"), list):
-        raise UserError(f"{where}: has no list 'conversations'")
-    images = row.get("image") or ()
-    images = (images,) if isinstance(images, str) else tuple(images)
-    turns = []
-    for turn in row["conversations"]:
-        if not isinstance(turn, Mapping) or turn.get("from") not in ROLES or not isinstance(turn.get("value"), str):
-            raise UserError(f"{where}: a turn is {{'from': 'human' or 'gpt', 'value': text}}, not {turn!r:.80}")
-        role, text = ROLES[turn["from"]], turn["value"]
-        if not turns and role == "assistant":
+def _open(path: str, folder: str) -> PublishedSource:
+    file = File(path).held()
+    notes, made = published.Notes(), _Examples(json_rows.Rows(file))
+    for i, (start, raw) in enumerate(json_rows.scan(file)):
+        notes.rows += 1
+        try:
+            row = json_rows.parse(raw)
+            _, _, altered = conversation(row)
+        except (ValueError, RecursionError) as error:
+            notes.fault(f"{file.name}[{i}]", error)
             continue
-        if marks := text.count(IMAGE_MARK):
-            text = (f"{IMAGE_MARK}\n" * marks + text.replace(IMAGE_MARK, "").strip()).strip()
-        turns.append(Turn(role, text))
+        for what in altered:
+            notes.altered[what] += 1
+        made.append(i, start, raw, notes.copy(_id(row, i)))
+    return published.source(NAME, file, notes, Lazy(len(made.rows), made), folder)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Examples:
+    """Makes the examples of the rows that can be used: their numbers in the file, and which copy of its id each one has."""
+
+    rows: json_rows.Rows
+    numbers: array.array = dataclasses.field(default_factory=lambda: array.array("i"))
+    copies: array.array = dataclasses.field(default_factory=lambda: array.array("i"))
+
+    def append(self, number: int, start: int, raw: bytes, copy: int) -> None:
+        self.rows.append(start, raw)
+        self.numbers.append(number)
+        self.copies.append(copy)
+
+    def __call__(self, i: int) -> Example:
+        row = self.rows[i]
+        images, turns, _ = conversation(row)
+        return Example(published.numbered(_id(row, self.numbers[i]), self.copies[i]), images, turns)
+
+
+def _id(row: dict[str, Any], number: int) -> str:
+    id_ = row.get("id")
+    return f"{NAME}/{number if id_ is None or id_ == '' else id_}"
+
+
+def conversation(row: Any) -> tuple[tuple[str, ...], tuple[Turn, ...], list[str]]:
+    """(images, turns, what was altered) of one row. ValueError for a row that cannot be used."""
+    if not isinstance(row, dict) or not isinstance(row.get("conversations"), list):
+        raise ValueError("has no list 'conversations'")
+    images, altered = _images(row.get("image")), []
+    turns = [_turn(turn) for turn in row["conversations"]]
+    answers = next((i for i, turn in enumerate(turns) if turn.role == "user"), len(turns))
+    if answers:
+        turns, altered = turns[answers:], [LEADING]
     if not any(turn.role == "assistant" for turn in turns):
-        raise UserError(f"{where}: holds no answer")
-    try:
-        return Example(f"{NAME}/{row.get('id', index)}", images, tuple(turns))
-    except UserError as error:
-        raise UserError(f"{where}: {error}") from None
+        raise ValueError("holds no answer" + (" to a question" if answers else ""))
+    for i, turn in enumerate(turns):
+        if turn.role != ("user", "assistant")[i % 2]:
+            raise ValueError(f"two turns of the {turn.role} follow each other")
+        if turn.role == "assistant" and IMAGE_MARK in turn.text:
+            raise ValueError(f"an answer holds {IMAGE_MARK}, the mark of an image's place")
+    marked = [turn.text.count(IMAGE_MARK) for turn in turns]
+    if images and not any(marked):
+        altered.append(PLACED)
+        turns[0] = Turn("user", _first(turns[0].text, len(images)))
+    elif sum(marked) == len(images) or len(images) == 1 and max(marked) == sum(marked):
+        for i, marks in enumerate(marked):
+            if marks == 1 or marks and len(images) == 1:
+                text = _first(turns[i].text, 1)
+                altered += [MERGED] * (marks > 1) + [MOVED] * (marks == 1 and text != turns[i].text)
+                turns[i] = Turn("user", text)
+    else:
+        raise ValueError(f"{len(images)} images, but its turns mark {sum(marked)} places with {IMAGE_MARK}")
+    return images, tuple(turns), altered
+
+
+def _first(text: str, images: int) -> str:
+    return (f"{IMAGE_MARK}\n" * images + text.replace(IMAGE_MARK, "").strip()).strip()
+
+
+def _turn(turn: Any) -> Turn:
+    if not isinstance(turn, dict) or not isinstance(turn.get("from"), str) or turn["from"] not in ROLES or not isinstance(turn.get("value"), str):
+        raise ValueError(f"a turn is {{'from': 'human' or 'gpt', 'value': text}}, not {turn!r:.80}")
+    return Turn(ROLES[turn["from"]], published.text(turn["value"]))
+
+
+def _images(value: Any) -> tuple[str, ...]:
+    """`image`: a path, a list of paths, or nothing (absent, null, "")."""
+    images = () if value is None or value == "" else (value,) if isinstance(value, str) else tuple(value) if isinstance(value, list) else None
+    if images is None or not all(isinstance(image, str) and image for image in images):
+        raise ValueError(f"its image is a path or a list of paths, not {value!r:.80}")
+    return images
