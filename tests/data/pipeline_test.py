@@ -44,6 +44,9 @@ def test_an_epoch_shows_every_example_once_and_steps_count_its_rows():
     assert seen[: len(rows)] == rows
     assert sum(made.examples(step) for step in range(made.steps(1))) >= len(everything)
     assert [made.supervised(step) for step in range(3)] == [made.batch(step)["weights"].sum() for step in range(3)]
+    by_example = Pipeline([(questions(), 1.0), (texts(), 1.0)], PROCESSOR, "next_token", SHAPE, 0, 2, weighting="example")
+    assert [by_example.supervised(step) for step in range(3)] == [made.supervised(step) for step in range(3)]
+    np.testing.assert_allclose([by_example.batch(step)["weights"].sum() for step in range(3)], [made.examples(step) for step in range(3)], rtol=1e-6)
 
 
 def test_pixels_are_those_of_the_example():

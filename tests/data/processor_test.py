@@ -62,6 +62,13 @@ def test_an_answer_before_the_last_image_is_supervised_for_each_example_that_sha
     assert row["weights"].sum() == 8
 
 
+def test_what_a_token_counts_follows_from_its_example_alone():
+    long, short = qa("d", ("k",), "", "a red square"), PAIR[0]
+    for weighting, of_four, of_two in (("token", 1, 1), ("example", 1 / 4, 1 / 2), ("sqrt", 1 / 2, 2**-0.5)):
+        row, _ = PROCESSOR.row([[long, short], [short]], length=40, images=2, targets=10, weighting=weighting)
+        np.testing.assert_array_equal(row["weights"], np.float32([of_four] * 4 + [of_two] * 4 + [0] * 2))
+
+
 @given(st.lists(st.sampled_from([*questions().examples, *captions().examples, *texts().examples]), min_size=1, max_size=6))
 def test_every_target_is_the_token_behind_its_place(examples):
     numbers = PROCESSOR.measure(examples).group.tolist()

@@ -16,6 +16,9 @@ import numpy as np
 
 from vlmjax.errors import UserError
 
+# What each supervised token of an example counts in the loss, from the number n of them that the example has (f64[…], 1 or more).
+WEIGHTINGS = {"token": np.ones_like, "example": lambda n: 1 / n, "sqrt": lambda n: 1 / np.sqrt(n)}
+
 
 @dataclasses.dataclass(frozen=True)
 class BatchShape:

@@ -18,8 +18,8 @@ from vlmjax.layout import ImageLayout
 # Pixels of prepared images are kept up to this many bytes: 40,000 images of 64x64, 3,500 of 224x224.
 PIXEL_BYTES = 512 << 20
 
-# Plans are kept up to this many examples (about 100 bytes each), two epochs at least: `steps` makes them all before the first batch.
-PLANNED_EXAMPLES = 1 << 20
+# Plans are kept up to this many examples (at most 12 bytes each), two epochs at least: `steps` makes them all before the first batch.
+PLANNED_EXAMPLES = 1 << 23
 
 
 class Pipeline:
@@ -28,7 +28,8 @@ class Pipeline:
     sources: (source, passes over it per epoch): a fraction takes another seeded subset in every epoch. objective: `next_token` (packed
     rows) or `contrastive` (a row is one image and its caption, the assistant's text). per_group: at most so many examples share an image
     in one row. Row r of step s depends on nothing but the seed and s: epochs follow each other without a gap, and the batch in which one
-    ends goes on with the next. Planning reads a table of lengths; examples are read when their row is made.
+    ends goes on with the next. Planning reads a table of lengths; examples are read when their row is made. weighting: of supervised
+    tokens, one of batch.WEIGHTINGS.
 
     unusable: {example: reason} of what no row can hold or in which nothing is supervised. It is in no plan; more than `max_unusable` of all
     examples is an error.
@@ -36,7 +37,7 @@ class Pipeline:
 
     def __init__(
         self, sources: Sequence[tuple[Source, float]], processor: Processor, objective: str, shape: BatchShape, seed: int, per_group: int,
-        max_unusable: float = 0.0,
+        max_unusable: float = 0.0, weighting: str = "token",
     ):
         spec(objective, shape)
         if processor.layout and processor.layout.size != shape.size:
@@ -50,7 +51,7 @@ class Pipeline:
         for source, passes in sources:
             if not source.examples or passes <= 0:
                 raise UserError(f"data: {source.name} has {len(source.examples)} examples and {passes} passes; both must be more than 0")
-        self.processor, self.objective, self.shape, self.seed, self.per_group = processor, objective, shape, seed, per_group
+        self.processor, self.objective, self.shape, self.seed, self.per_group, self.weighting = processor, objective, shape, seed, per_group, weighting
         self.sources = [source for source, _ in sources]
         self._passes = [passes for _, passes in sources]
         self._pixels = _Pixels(processor.layout)
@@ -80,7 +81,7 @@ class Pipeline:
         shown = [[(self._place(piece[0])[0], [self.example(i) for i in piece]) for piece in row] for row in plan[part]]
         shape = self.shape
         if self.objective == "next_token":
-            batch, _ = self.processor.rows([[group for _, group in groups] for groups in shown], shape.length, shape.images, shape.targets)
+            batch, _ = self.processor.rows([[group for _, group in groups] for groups in shown], shape.length, shape.images, shape.targets, self.weighting)
         else:
             captions = [self.example(i).caption for ((i,),) in plan]
             made = [self.processor.caption_row(text, shape.length) for text in captions[part]]

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from vlmjax.data import conversation
+from vlmjax.data.batch import WEIGHTINGS
 from vlmjax.data.conversation import Piece, Template
 from vlmjax.data.example import IMAGE_MARK, Example, Turn
 from vlmjax.data.lengths import Lengths, LengthTable
@@ -103,14 +104,19 @@ class Processor:
         nothing, n = np.zeros(len(examples), np.int32), np.arange(len(examples), dtype=np.int32)
         return LengthTable(nothing, nothing, nothing, nothing + 1, n, faults)
 
-    def rows(self, rows: Sequence[Sequence[Sequence[Example]]], length: int, images: int, targets: int) -> tuple[dict, list[list[str]]]:
-        """Rows of groups of examples → [B, …] of the contract without pixels, and each row's image keys in the order of their slots."""
+    def rows(
+        self, rows: Sequence[Sequence[Sequence[Example]]], length: int, images: int, targets: int, weighting: str = "token"
+    ) -> tuple[dict, list[list[str]]]:
+        """Rows of groups of examples → [B, …] of the contract without pixels, and each row's image keys in the order of their slots.
+        weighting: one of batch.WEIGHTINGS."""
         laid = [[(group[0].images, [(e, e.images, self._encode_example(e)) for e in group]) for group in groups] for groups in rows]
-        return self._lay_out(laid, length, images, targets)
+        return self._lay_out(laid, length, images, targets, weighting=weighting)
 
-    def row(self, groups: Sequence[Sequence[Example]], length: int, images: int, targets: int) -> tuple[dict[str, np.ndarray], list[str]]:
+    def row(
+        self, groups: Sequence[Sequence[Example]], length: int, images: int, targets: int, weighting: str = "token"
+    ) -> tuple[dict[str, np.ndarray], list[str]]:
         """One row of `rows`, without the axis B."""
-        return _only(self.rows([groups], length, images, targets))
+        return _only(self.rows([groups], length, images, targets, weighting))
 
     def prompt_row(
         self, groups: Sequence[tuple[tuple[str, ...], Sequence[tuple[Turn, ...]]]], length: int, images: int, questions: int
@@ -136,12 +142,14 @@ class Processor:
         tokens[: len(ids)], segments[: len(ids)] = ids, 1
         return {"tokens": tokens, "segments": segments}
 
-    def _lay_out(self, rows: list, length: int, images: int, targets: int, targets_are: str = "supervised tokens") -> tuple[dict, list]:
+    def _lay_out(
+        self, rows: list, length: int, images: int, targets: int, targets_are: str = "supervised tokens", weighting: str = "token"
+    ) -> tuple[dict, list]:
         """Rows of groups of (image keys, [(example or prompt, image keys, encoded)]) → arrays [B, …] and the image keys of each row.
 
         Python walks over segments; their tokens are moved in a dozen calls for the whole batch.
         """
-        body, heads, answers = _Runs(4), _Runs(2), _Runs(4)
+        body, heads, answers = _Runs(4), _Runs(2), _Runs(5)
         sources, all_keys = [], []
         for r, groups in enumerate(rows):
             cursor = segment = used = 0
@@ -161,7 +169,7 @@ class Processor:
                         raise ValueError(f"{_name(item)}: does not share the images and the head of its group")
                     segment += 1
                     body.add(encoded.tail, r * length + cursor, segment, parent, head_length)
-                    answers.add(encoded.targets, r * targets + used, head_start, head_length, cursor)
+                    answers.add(encoded.targets, r * targets + used, head_start, head_length, cursor, len(encoded.targets))
                     sources.append(encoded.places)
                     cursor += len(encoded.tail)
                     used += len(encoded.targets)
@@ -173,7 +181,7 @@ class Processor:
         tokens, offset, (start, segment, parent, first) = body.columns()
         at = start + offset
         slots, offset_in_head, (start, first_slot) = heads.columns()
-        ids, nth, (first_target, head_start, head_length, tail_start) = answers.columns()
+        ids, nth, (first_target, head_start, head_length, tail_start, count) = answers.columns()
         places = np.concatenate(sources) if sources else ids
         places = np.where(places < head_length, head_start + places, tail_start + places - head_length)
         return {
@@ -185,7 +193,7 @@ class Processor:
             "image_slots": _scatter((B, length), start + offset_in_head, np.where(slots >= 0, slots + first_slot, -1), fill=-1),
             "targets": _scatter((B, targets), first_target + nth, ids),
             "target_positions": _scatter((B, targets), first_target + nth, places),
-            "weights": _scatter((B, targets), first_target + nth, 1, np.float32),
+            "weights": _scatter((B, targets), first_target + nth, WEIGHTINGS[weighting](count.astype(float)), np.float32),
         }, all_keys
 
     @property
@@ -262,7 +270,7 @@ class _Runs:
         return np.concatenate(self._values), index, np.repeat(np.array(self._facts).T, lengths, axis=1)
 
 
-def _scatter(shape: tuple[int, int], at: np.ndarray, values: np.ndarray | int, dtype: type = np.int32, fill: int = 0) -> np.ndarray:
+def _scatter(shape: tuple[int, int], at: np.ndarray, values: np.ndarray, dtype: type = np.int32, fill: int = 0) -> np.ndarray:
     out = np.full(shape[0] * shape[1], fill, dtype)
     out[at] = values
     return out.reshape(shape)

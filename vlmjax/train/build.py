@@ -75,7 +75,12 @@ class StageConfig:
     data: ((`NAME:SPLIT:VIEW`, passes over it per epoch), …). per_group: examples about one image that share its row and tokens.
     resize: the image treatment (layout.RESIZE_RULES). template: of its conversations, empty: the run's.
     max_unusable: share of the examples that may be left out because no row can hold them or nothing in them is supervised.
-    Either `steps` or `epochs` is given. weighting: `token` (every supervised token counts the same).
+    Either `steps` or `epochs` is given.
+
+    weighting: what a supervised token counts, n of them being in its example: `token` 1, `example` 1/n (every example counts the same),
+    `sqrt` 1/√n (loss_reduction `square` of OpenGVLab/InternVL: len2weight in internvl_chat/internvl/train/internvl_chat_finetune.py). Each
+    question that shares an image is an example of its own. The loss of a step is one sum over one sum of weights, of all its rows: how
+    they are packed, accumulated and spread over devices changes nothing. LLaVA's mean of the means of devices is not reproduced.
     """
 
     objective: str
@@ -102,8 +107,10 @@ class StageConfig:
             raise UserError(f"{where}.objective: {self.objective!r} is not known{did_you_mean(self.objective, OBJECTIVES)}")
         if (self.steps is None) == (self.epochs is None):
             raise UserError(f"{where}: give either steps or epochs")
-        if self.weighting != "token":
-            raise UserError(f"{where}.weighting: {self.weighting!r} is not 'token'")
+        if self.weighting not in batches.WEIGHTINGS:
+            raise UserError(f"{where}.weighting: {self.weighting!r} is not known{did_you_mean(self.weighting, batches.WEIGHTINGS)}")
+        if self.weighting != "token" and self.objective == "contrastive":
+            raise UserError(f"{where}.weighting: {self.weighting} weighs supervised tokens, and a contrastive stage has none")
         for key in ("batch", "length", "accumulate", "per_group"):
             if getattr(self, key) < 1:
                 raise UserError(f"{where}.{key}: {getattr(self, key)} is less than 1")

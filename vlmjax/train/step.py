@@ -52,7 +52,7 @@ def make(loss: Loss, optimizer: optax.GradientTransformation, schedule: optax.Sc
 
     def step(learned: Learned, frozen: Any, batch: Batch) -> tuple[Learned, dict[str, jax.Array]]:
         (total, count, hits), grads = differentiate(learned.trainable, frozen, batch, key(learned.step) if key else None)
-        count = jnp.maximum(count, 1.0)
+        count = jnp.where(count > 0, count, 1.0)
         grads = jax.tree.map(lambda g: g / count, grads)
         updates, opt_state = optimizer.update(grads, learned.opt_state, learned.trainable)
         trainable = optax.apply_updates(learned.trainable, updates)
