@@ -6,8 +6,8 @@ import sys
 
 from vlmjax.errors import UserError, did_you_mean
 
-COMMANDS = {"train": "train a model in stages, or resume", "evaluate": "score a model with controls", "report": "write report.html of a run",
-            "data": "build a data set", "convert": "write a model as transformers reads it", "parity": "compare with transformers, stage by stage",
+COMMANDS = {"train": "train a model in stages, or resume", "preflight": "check a run's data before its first step, and show it", "evaluate": "score a model with controls", "report": "write report.html of a run",
+            "data": "build and check data sets", "convert": "write a model as transformers reads it", "parity": "compare with transformers, stage by stage",
             "list": "what exists: encoders, projectors, decoders, tasks"}
 
 

@@ -18,7 +18,7 @@ from ml_collections import config_flags
 from vlmjax.errors import UserError, did_you_mean
 
 # Keys that cannot change a result stay outside the fingerprint, so that changing them does not make another run.
-NOT_IN_FINGERPRINT = ("logging", "checkpoint", "prefetch", "evaluate", "expected_seconds")
+NOT_IN_FINGERPRINT = ("logging", "checkpoint", "prefetch", "evaluate", "preflight", "expected_seconds")
 
 
 def read(spec: str, overrides: Sequence[str] = ()) -> tuple[ml_collections.ConfigDict, dict[str, list]]:

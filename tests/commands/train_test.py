@@ -1,4 +1,5 @@
 """`vlmjax train` as a user meets it: the whole path once at the size of `demo.py:tiny`, and every mistake in one line."""
+import dataclasses
 import json
 import os
 import pathlib
@@ -132,7 +133,7 @@ def test_a_broken_image_names_its_example(tmp_path, capsys, monkeypatch, damage,
 
     def damaged(data_dir, split, view):
         source = opened(data_dir, split, view)
-        return easy_vqa.EasyVqaSource(source.name, source.examples, lambda key: damage(source.read_image(key)), source.undetermined)
+        return dataclasses.replace(source, read_image=lambda key: damage(source.read_image(key)))
 
     monkeypatch.setattr(easy_vqa, "open_source", damaged)
     error = fails(capsys, "train", f"--config={DEMO}", f"--workdir={tmp_path}/w", '--config.run=("align",)')

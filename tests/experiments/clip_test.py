@@ -9,7 +9,7 @@ import vlmjax
 from vlmjax import config as configs
 from vlmjax import optim, param_rules, sharding
 from vlmjax.__main__ import main
-from vlmjax.commands.train import RunConfig
+from vlmjax.commands.prepare import RunConfig
 from vlmjax.errors import UserError
 from vlmjax.train import build
 

@@ -9,7 +9,7 @@ from PIL import Image
 from vlmjax import config as configs
 from vlmjax import param_rules, pretrained, sharding, stacks
 from vlmjax.__main__ import main
-from vlmjax.commands.train import RunConfig
+from vlmjax.commands.prepare import RunConfig
 from vlmjax.train import build
 from vlmjax.weights import store
 

@@ -143,8 +143,8 @@ def layout(encoder: object | None, projector: object | None, resize: str) -> Ima
 
 
 def pipeline(name: str, config: build.StageConfig, sources: list[tuple[Source, float]], processor: Processor, shape: BatchShape, seed: int) -> Pipeline:
-    """Two stages over one source see it in different orders."""
-    return Pipeline(sources, processor, config.objective, shape, seed + zlib.crc32(name.encode()), config.per_group, config.max_unusable, config.weighting)
+    """Two stages over one source see it in different orders. What cannot be used is left out, and preflight decides whether that is too much."""
+    return Pipeline(sources, processor, config.objective, shape, seed + zlib.crc32(name.encode()), config.per_group, 1.0, config.weighting)
 
 
 def run_directory(path: str) -> epath.Path:

@@ -1,4 +1,4 @@
-"""`vlmjax train`: config → data → model → stages → record → evaluate → report. Run it again and it resumes, bit for bit."""
+"""`vlmjax train`: config → preflight → data → model → stages → record → evaluate → report. Run it again and it resumes, bit for bit."""
 import dataclasses
 import time
 from typing import Any
@@ -8,55 +8,17 @@ from etils import epath
 
 from vlmjax import bundle as bundles
 from vlmjax import config as configs
-from vlmjax import files, pretrained, report, sharding
-from vlmjax.commands import common
-from vlmjax.commands.evaluate import EvaluateConfig, score
+from vlmjax import files, pretrained, report
+from vlmjax.commands import common, preflight
+from vlmjax.commands.evaluate import score
+from vlmjax.commands.prepare import RunConfig, prepare
 from vlmjax.commands.report import image_reader
-from vlmjax.data.processor import Processor
-from vlmjax.errors import UserError, did_you_mean
+from vlmjax.errors import UserError
 from vlmjax.evaluate import runner
-from vlmjax.evaluate.tasks import TASKS
 from vlmjax.train import build, loop, metrics, record
 from vlmjax.train.checkpoint import Checkpoints
 from vlmjax.train.metrics import say
 from vlmjax.train.truth import Truth
-
-
-@dataclasses.dataclass(frozen=True)
-class RunConfig:
-    """The keys of a config file; what is inside each group is said by its own room. added_tokens: special tokens that the run adds to its tokenizer; their
-    rows, decoder/added_embed and decoder/added_head, learn by rules of their own."""
-
-    run: tuple[str, ...]
-    stages: dict[str, build.StageConfig]
-    model: build.ModelConfig
-    tokenizer: str
-    template: str
-    added_tokens: tuple[str, ...] = ()
-    seed: int = 0
-    precision: build.Precision = build.Precision()
-    compile: build.CompileConfig = build.CompileConfig()
-    mesh: sharding.MeshConfig = sharding.MeshConfig()
-    evaluate: EvaluateConfig = EvaluateConfig()
-    checkpoint: loop.CheckpointConfig = loop.CheckpointConfig()
-    logging: metrics.LoggingConfig = metrics.LoggingConfig()
-    prefetch: int = 2
-    expected_seconds: int = 0
-
-    def __post_init__(self):
-        if not self.run:
-            raise UserError("run: names no stage")
-        for name in self.run:
-            if name not in self.stages:
-                raise UserError(f"run: no stage {name!r}{did_you_mean(name, self.stages)}")
-        if len(set(self.run)) < len(self.run):
-            raise UserError("run: a stage is named twice")
-        for name, tasks in self.evaluate.after.items():
-            if name not in self.stages:
-                raise UserError(f"evaluate.after.{name}: no such stage{did_you_mean(name, self.stages)}")
-            for task in tasks:
-                if task not in TASKS:
-                    raise UserError(f"evaluate.after.{name}: no task {task!r}{did_you_mean(task, TASKS)}")
 
 
 def main(argv: list[str]) -> None:
@@ -74,33 +36,22 @@ def train(node: Any, changed: dict[str, list], workdir: str, data_dir: str) -> N
     began = time.monotonic()
     config = configs.build(RunConfig, node)
     common.set_up_jax()
-    mesh = sharding.make_mesh(config.mesh)
     workdir = common.run_directory(workdir)
     mine = check_workdir(workdir, node, changed)
-
-    sources = common.Sources({name: config.stages[name] for name in config.run}, data_dir)
-    known = common.tokenizer(config.tokenizer, sources)
-    tokenizer = known.with_tokens(config.added_tokens) if config.added_tokens else known
-    templates = {name: common.template(config.stages[name].template or config.template, config.tokenizer) for name in config.run}
-    checkpoints = {name: pretrained.find(part.weights) for name, part in vars(config.model).items() if part and part.weights}
-    modules = build.modules(config.model, tokenizer.vocabulary, config.precision.compute, config.compile, {name: c.sizes for name, c in checkpoints.items()},
-                            (known.vocabulary, len(config.added_tokens)) if config.added_tokens else None)
-    encoder, projector = (modules[name].config if name in modules else None for name in ("encoder", "projector"))
-
-    stages, data, layouts = {}, {}, {}
-    for name in config.run:
-        stage = config.stages[name]
-        layouts[name] = common.layout(encoder if stage.images else None, projector, stage.resize)
-        processor = Processor(tokenizer, templates[name], layouts[name])
-        data[name] = common.pipeline(name, stage, sources.by_stage[name], processor, build.batch_shape(stage, encoder), config.seed)
-        steps = stage.steps or data[name].steps(stage.epochs)
-        stages[name] = build.stage(name, stage, modules, config.precision, mesh, steps, config.seed)
+    made = prepare(config, data_dir)
+    log = record.read(workdir) or record.start(configs.fingerprint(node), made.mesh)
+    seen = None
+    if set(config.run) - record.finished(log).keys():
+        seen = preflight.check(made, data_dir)
+    mesh, tokenizer, checkpoints, modules, templates, data, stages = made.mesh, made.tokenizer, made.checkpoints, made.modules, made.templates, made.data, made.stages
+    encoder, projector = made.sizes
     used = [name for name in modules if any(name in stage.components for stage in stages.values())]
     truth = Truth(workdir, modules, stages, config.seed, mesh, common.parameter_sources(checkpoints))
     if jax.process_index() == 0:
         files.write_json(workdir / "config.json", mine)
+        if seen is not None:
+            files.write_json(workdir / preflight.FILE, seen)
 
-    log = record.read(workdir) or record.start(configs.fingerprint(node), mesh)
     same_machine(log, mesh)
     say(plan(config, stages, data, mesh))
     for line in beginnings(config.model, modules, checkpoints):

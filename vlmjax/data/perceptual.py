@@ -33,7 +33,7 @@ def thumbnail(image: Image.Image) -> np.ndarray:
 def same(a: tuple[np.ndarray, np.ndarray], b: tuple[np.ndarray, np.ndarray], distance: int = NEAR, alike: float = ALIKE) -> np.ndarray:
     """Two sets of (hashes u64[n, 3], thumbnails u8[n, 8, 8, 3]) → i64[k, 2]: rows of a and of b that show the same picture."""
     (hashes, thumbs), (others, their_thumbs) = a, b
-    theirs = their_thumbs.reshape(len(others), -1, 3).astype(np.float32)
+    theirs = their_thumbs.reshape(len(others), THUMB**2, 3).astype(np.float32)
     contrast = np.maximum(np.abs(theirs - theirs.mean(1, keepdims=True)).mean((1, 2)), 1.0)
     found = [np.zeros((0, 2), np.int64)]
     rows = max(1, (1 << 18) // max(len(others), 1))
@@ -43,7 +43,7 @@ def same(a: tuple[np.ndarray, np.ndarray], b: tuple[np.ndarray, np.ndarray], dis
         for word in range(hashes.shape[1]):
             apart += np.bitwise_count(block[:, word, None] ^ others[None, :, word])
         i, j = np.nonzero(apart <= distance)
-        differ = np.abs(thumbs[start + i].reshape(len(i), -1, 3).astype(np.float32) - theirs[j]).mean((1, 2))
+        differ = np.abs(thumbs[start + i].reshape(len(i), THUMB**2, 3).astype(np.float32) - theirs[j]).mean((1, 2))
         kept = differ <= alike * contrast[j]
         found.append(np.stack([start + i[kept], j[kept]], axis=1))
     return np.concatenate(found)

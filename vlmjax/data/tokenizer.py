@@ -49,9 +49,9 @@ class Tokenizer:
             self._refuse_unknown(text)
         return self._backend.encode(text).ids
 
-    def decode(self, ids: Sequence[int]) -> str:
-        """The text of `ids`, special tokens dropped."""
-        return self._backend.decode([int(i) for i in ids], skip_special_tokens=True)
+    def decode(self, ids: Sequence[int], special: bool = False) -> str:
+        """The text of `ids`, special tokens dropped unless `special`."""
+        return self._backend.decode([int(i) for i in ids], skip_special_tokens=not special)
 
     def text_of(self, id_: int) -> str:
         """The token itself, as the vocabulary spells it."""

@@ -5,11 +5,11 @@ The page has no scripts, and its content policy forbids any, as well as every re
 from etils import epath
 
 from vlmjax import files
-from vlmjax.report import gallery, numbers, run, scores, stages, style, what_ran
+from vlmjax.report import data, gallery, numbers, run, scores, stages, style, what_ran
 from vlmjax.report.html import Html, el, join, note
 
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
-LINKS = (("accuracy", "Accuracy"), ("gallery", "Answers"), ("stages", "Stages"), ("tasks", "Results of the stages"),
+LINKS = (("accuracy", "Accuracy"), ("gallery", "Answers"), ("stages", "Stages"), ("data", "Data"), ("tasks", "Results of the stages"),
          ("run", "What ran"))
 
 
@@ -39,10 +39,11 @@ def page(found: run.Run, image_of: gallery.ImageOf | None) -> Html:
         el("header", el("p", "vlmjax run", class_="eyebrow"), el("h1", found.name), el("p", line, class_="muted") if line else None,
            el("p", chips(found), class_="chips"), unfinished),
         scores.headline(found),
-        el("nav", [el("a", text, href=f"#{name}") for name, text in LINKS], aria_label="Sections"),
+        el("nav", [el("a", text, href=f"#{name}") for name, text in LINKS if name != "data" or found.preflight], aria_label="Sections"),
         scores.accuracy(found),
         gallery.gallery(found, image_of),
         stages.stages(found),
+        data.data(found),
         scores.other_tasks(found),
         what_ran.what_ran(found),
     ]

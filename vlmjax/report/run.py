@@ -62,6 +62,7 @@ class Run:
     stages: list[Stage]
     tasks: list[Task]     # the one to show first comes first
     predictions: dict[str, list[dict]]
+    preflight: dict = dataclasses.field(default_factory=dict)   # preflight.json: "stages", "notes"
 
     @property
     def unfinished(self) -> list[str]:
@@ -126,4 +127,5 @@ def read(workdir) -> Run:
     tasks = read_tasks(read_json(root / "results.json"))
     files = {task.name: root / "predictions" / f"{task.name}.jsonl" for task in tasks}
     predictions = {name: read_lines(path) for name, path in files.items() if path.exists()}
-    return Run(root.resolve().name if "://" not in str(root) else root.name, config, record, stages, tasks, predictions)
+    return Run(root.resolve().name if "://" not in str(root) else root.name, config, record, stages, tasks, predictions,
+               read_json(root / "preflight.json"))

@@ -41,6 +41,10 @@ a { color: var(--see); }
 .note.warn { color: var(--warn); }
 section > .note { margin-top: 14px; }
 
+.row-shown { margin-top: 12px; font: 0.86rem/1.9 ui-monospace, "SF Mono", Menlo, Consolas, "Liberation Mono", monospace; overflow-wrap: anywhere; white-space: pre-wrap; }
+.supervised { background: var(--good-back); color: var(--good); border-radius: 4px; padding: 1px 3px; font-weight: 650; }
+.image-tokens { border: 1px solid var(--line); border-radius: 4px; padding: 0 6px; color: var(--see); margin-right: 4px; }
+
 .chips { display: flex; flex-wrap: wrap; gap: 8px; margin: 14px 0 22px; }
 .chip { display: inline-block; padding: 2px 10px; border-radius: 99px; font-size: 0.82rem; background: var(--wash); color: var(--muted);
   border: 1px solid var(--line); white-space: nowrap; }

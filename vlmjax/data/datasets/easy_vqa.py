@@ -120,7 +120,10 @@ def open_source(data_dir: str | os.PathLike, split: str, view: str) -> EasyVqaSo
 
 def _facts(data_dir: str, split: str) -> facts.ImageFacts:
     """Of the images of a part of a split."""
-    whole = facts.load(_facts_path(data_dir, split.partition("[")[0]))
+    path = _facts_path(data_dir, split.partition("[")[0])
+    if not path.exists():
+        raise UserError(f"{path}: is missing; run: vlmjax data build easy_vqa --data_dir={data_dir}")
+    whole = facts.load(path)
     wanted = _records(data_dir, split).images
     return whole if len(wanted) == len(whole) else whole.part([i for i, key in enumerate(whole.keys) if key in wanted])
 
