@@ -30,7 +30,7 @@ def get_config(arg: str = "") -> ConfigDict:
     adamw = dict(name="adamw", schedule="cosine", warmup=0.05, clip=1.0, decay=0.05, betas=(0.9, 0.99), eps=1e-8, lr_scale=())
     def stage(objective, trainable, view, lr, **more):
         return dict(objective=objective, trainable=trainable, data=((f"easy_vqa:{train}:{view}", 1.0),), optimizer=dict(adamw, lr=lr),
-                    **dict(dict(weighting="token", resize="crop", per_group=1, accumulate=1, skip_nonfinite=0), **more))
+                    **dict(dict(weighting="token", resize="crop", per_group=1, accumulate=1, skip_nonfinite=0, max_unusable=0.0, max_broken=0.001), **more))
 
     c.stages = ConfigDict(dict(
         # Encoder and text tower: which of the 24 captions belongs to the image? Rows with equal captions are positives.
@@ -45,6 +45,7 @@ def get_config(arg: str = "") -> ConfigDict:
     ))
     c.evaluate = ConfigDict(dict(split=scored, controls=("real", "blind", "shuffled", "prior"),
                                  after=dict(contrast=("easy_vqa_zero_shot",), align=("easy_vqa_caption",), instruct=("easy_vqa",))))
+    c.preflight = ConfigDict(dict(samples=2, images=64, max_overlap=0.0, other_template=False))
     c.checkpoint = ConfigDict(dict(every=100, keep=2))
     c.logging = ConfigDict(dict(every=20, line_seconds=10.0, tensorboard=True))
     c.prefetch = 4

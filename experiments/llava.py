@@ -6,7 +6,7 @@ Needs in DATA: LLaVA-CC3M-Pretrain-595K/{chat.json, images/}, LLaVA-Instruct-150
 Arguments: `7b`, `13b`; `tiny` is the same two stages on the tiny checkpoints of tests/golden, for tests.
 Source:   haotian-liu/LLaVA v1.0.1: README.md (its table of hyperparameters), scripts/pretrain.sh and finetune_full_schedule.sh (with Vicuna v1.3, whose
           template is v1; the paper's first release had Vicuna v0). The batch of 32 is the paper's and the table's; the script's is 128.
-Differs:  as llava_1_5.py: nothing is cut to 2048 tokens, the loss is the mean over the tokens of the global batch.
+Differs:  as llava_1_5.py: what is longer than 2048 tokens is left out and counted, the loss is the mean over the tokens of the global batch.
 """
 from ml_collections import ConfigDict
 
@@ -39,7 +39,7 @@ def get_config(arg: str = "7b") -> ConfigDict:
                     length=256 if tiny else 2048,  # --model_max_length 2048
                     images=1, targets=64 if tiny else targets, per_group=1, template=template, epochs=1.0 if tiny else epochs,
                     resize="crop",  # CLIP's own processor in both stages; padding came with 1.5
-                    weighting="token", accumulate=1, skip_nonfinite=0,
+                    weighting="token", accumulate=1, skip_nonfinite=0, max_unusable=0.01, max_broken=0.001,
                     # --lr_scheduler_type cosine --warmup_ratio 0.03 --weight_decay 0.; adamw_torch has these betas and eps; its DeepSpeed configs name no clipping.
                     optimizer=dict(name="adamw", lr=lr, schedule="cosine", warmup=0.03, clip=0.0, decay=0.0, betas=(0.9, 0.999), eps=1e-8, lr_scale=()))
 
@@ -50,6 +50,7 @@ def get_config(arg: str = "7b") -> ConfigDict:
         instruct=stage((("encoder/.*", False), (".*", True)), CHATS, lr=2e-5, batch=32, targets=1792, epochs=3.0, template="vicuna_v1"),
     ))
     c.evaluate = ConfigDict(dict(split="test", controls=("real", "blind", "shuffled", "prior"), after=dict()))
+    c.preflight = ConfigDict(dict(samples=2, images=64, max_overlap=0.0, other_template=False))
     c.checkpoint = ConfigDict(dict(every=500, keep=2))
     c.logging = ConfigDict(dict(every=20, line_seconds=60.0, tensorboard=True))
     c.prefetch = 4

@@ -5,7 +5,7 @@ Command:  vlmjax train --config=experiments/llava_1_5.py:vicuna-7b --workdir=run
 Needs in DATA: LLaVA-Pretrain/{blip_laion_cc_sbu_558k.json, images/} and LLaVA-Finetune/{llava_v1_5_mix665k.json, images/}.
 Arguments: `vicuna-7b`, `vicuna-13b`; `tiny` is the same two stages on the tiny checkpoints of tests/golden, for tests.
 Source:   haotian-liu/LLaVA, scripts/v1_5/pretrain.sh and finetune.sh: learning rates, batches, epochs, warmup, no decay, no clipping, templates, padding.
-Differs:  a row is one example and nothing is cut: an example longer than 2048 tokens is refused, where LLaVA cuts it. The loss is the mean over all
+Differs:  a row is one example and nothing is cut: an example longer than 2048 tokens is left out and counted (at most 1 % of them), where LLaVA cuts it. The loss is the mean over all
           supervised tokens of the global batch, not the mean of the devices' means. Examples are shuffled, not grouped by length.
 """
 from ml_collections import ConfigDict
@@ -33,7 +33,7 @@ def get_config(arg: str = "vicuna-7b") -> ConfigDict:
     c.run = ("align", "instruct")
     def stage(trainable, data, batch, lr, template, resize, targets):
         return dict(objective="next_token", trainable=trainable, data=((data, 1.0),), batch=8 if tiny else batch, length=256 if tiny else 2048, images=1,
-                    targets=64 if tiny else targets, per_group=1, resize=resize, template=template, epochs=1.0, weighting="token", accumulate=1, skip_nonfinite=0,
+                    targets=64 if tiny else targets, per_group=1, resize=resize, template=template, epochs=1.0, weighting="token", accumulate=1, skip_nonfinite=0, max_unusable=0.01, max_broken=0.001,
                     optimizer=dict(name="adamw", lr=lr, schedule="cosine", warmup=0.03, clip=0.0, decay=0.0, betas=(0.9, 0.999), eps=1e-8, lr_scale=()))
 
     c.stages = ConfigDict(dict(
@@ -43,6 +43,7 @@ def get_config(arg: str = "vicuna-7b") -> ConfigDict:
         instruct=stage((("encoder/.*", False), (".*", True)), "llava:LLaVA-Finetune/llava_v1_5_mix665k.json:LLaVA-Finetune/images", 128, 2e-5, "vicuna_v1", "pad", 1472),
     ))
     c.evaluate = ConfigDict(dict(split="test", controls=("real", "blind", "shuffled", "prior"), after=dict()))
+    c.preflight = ConfigDict(dict(samples=2, images=64, max_overlap=0.0, other_template=False))
     c.checkpoint = ConfigDict(dict(every=500, keep=2))
     c.logging = ConfigDict(dict(every=20, line_seconds=60.0, tensorboard=True))
     c.prefetch = 4

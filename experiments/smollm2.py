@@ -30,7 +30,7 @@ def get_config(arg: str = "") -> ConfigDict:
     c.run = ("align", "instruct")
     def stage(trainable, view, lr, **more):
         return dict(objective="next_token", trainable=(*((rule, True) for rule in trainable), *NOTHING), data=((f"easy_vqa:{train}:{view}", 1.0),), weighting="token",
-                    resize="crop", images=1, accumulate=1, skip_nonfinite=0, **more,
+                    resize="crop", images=1, accumulate=1, skip_nonfinite=0, max_unusable=0.0, max_broken=0.001, **more,
                     optimizer=dict(name="adamw", lr=lr, schedule="cosine", warmup=0.05, clip=1.0, decay=0.0, betas=(0.9, 0.99), eps=1e-8, lr_scale=()))
 
     c.stages = ConfigDict(dict(
@@ -40,6 +40,7 @@ def get_config(arg: str = "") -> ConfigDict:
         instruct=stage(("projector/.*", ".*_lora/.*"), "questions", 2e-3, batch=4, length=272, targets=48, per_group=16, steps=120),
     ))
     c.evaluate = ConfigDict(dict(split=scored, sample=2000, rows=8, controls=("real", "blind", "shuffled", "prior"), after=dict(instruct=("easy_vqa",))))
+    c.preflight = ConfigDict(dict(samples=2, images=64, max_overlap=0.0, other_template=False))
     c.checkpoint = ConfigDict(dict(every=20, keep=2))
     c.logging = ConfigDict(dict(every=5, line_seconds=20.0, tensorboard=True))
     c.prefetch = 4

@@ -13,6 +13,7 @@ from vlmjax.commands.prepare import Prepared, RunConfig, prepare
 from vlmjax.data import preflight
 from vlmjax.data.conversation import spans
 from vlmjax.data.example import Turn
+from vlmjax.data.pipeline import Pipeline
 from vlmjax.errors import UserError
 from vlmjax.evaluate.tasks import TASKS
 from vlmjax.train import build
@@ -33,7 +34,7 @@ def main(argv: list[str]) -> None:
     common.set_up_jax()
     made = prepare(configs.build(RunConfig, node), args.data_dir)
     color = args.color == "always" or args.color == "auto" and sys.stdout.isatty()
-    check(made, args.data_dir, lambda name, found: show(name, found, color))
+    check(made, args.data_dir, lambda name, found: show(name, found, made.data[name], color))
     print("preflight: no reason not to start")
 
 
@@ -68,9 +69,15 @@ def lines(name: str, found: preflight.Findings) -> list[str]:
     return out + [f"{name}: {what}: {count:,}" for what, count in found.altered.items()]
 
 
-def show(name: str, found: preflight.Findings, color: bool) -> None:
+def show(name: str, found: preflight.Findings, data: Pipeline, color: bool) -> None:
     """Rows as the step reads them: supervised text in green, or between ⟦ ⟧ where there is no colour."""
-    print(f"{name}: {found.examples:,} examples, {found.images:,} images ({found.images_checked:,} checked); of the first rows, supervised text is {'green' if color else 'between ⟦ ⟧'}:")
+    images = f", {found.images:,} images ({'all' if found.images == found.images_checked else f'{found.images_checked:,}'} checked)" if found.images else ""
+    print(f"{name}: {found.examples:,} examples{images}")
+    if (used := found.usage) and (best := preflight.budget(data)):
+        slots = f", {used['image_slots']:.1%} of {data.shape.images} images" if data.shape.images else ""
+        print(f"{name}: {used['rows']:,} rows an epoch; real are {used['tokens']:.1%} of {data.shape.length} tokens{slots}, {used['supervised']:.1%} of {data.shape.targets} targets"
+              f" (rows this long are filled well with images={best.images}, targets={best.targets})")
+    print(f"{name}: the first rows, supervised text {'green' if color else 'between ⟦ ⟧'}:")
     for n, row in enumerate(found.samples):
         text = ""
         for kind, span in row:

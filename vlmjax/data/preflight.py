@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from vlmjax.data import facts, perceptual
+from vlmjax.data import facts, packing, perceptual
 from vlmjax.data.example import Example, Source
 from vlmjax.data.facts import ImageFacts
 from vlmjax.data.pipeline import Pipeline
@@ -46,7 +46,7 @@ class Tally:
 @dataclasses.dataclass(frozen=True)
 class Findings:
     """Of one stage. left_out: examples that are in no plan, by reason; unreadable: images, by reason, of `images_checked` of all `images`. samples: rows as
-    [[kind, text], …]. problems: reasons not to start. notes: what could not be checked, or is worth knowing."""
+    [[kind, text], …]. usage: what of the rows of the first epoch is real. problems: reasons not to start. notes: what could not be checked, or is worth knowing."""
 
     examples: int
     left_out: tuple[Tally, ...]
@@ -55,6 +55,7 @@ class Findings:
     unreadable: tuple[Tally, ...]
     altered: Mapping[str, int]
     samples: tuple[tuple[tuple[str, str], ...], ...]
+    usage: Mapping[str, float]
     problems: tuple[str, ...]
     notes: tuple[str, ...]
 
@@ -94,9 +95,18 @@ def examine(where: str, pipeline: Pipeline, config: PreflightConfig, max_unusabl
     unreadable = tally(broken)
     if len(broken) > max_broken * checked:
         problems.append(f"{where}: {len(broken):,} of {checked:,} images cannot be read (max_broken is {max_broken:g}): {'; '.join(map(str, unreadable[:3]))}")
-    rows = [] if len(pipeline.unusable) == len(pipeline.table) else list(pipeline.rows(0)[: config.samples])
-    samples = tuple(tuple(show(pipeline.processor, [[pipeline.example(i) for i in piece] for piece in row], pipeline.objective)) for row in rows)
-    return Findings(len(pipeline.table), unusable, images, checked, unreadable, altered, samples, tuple(problems), tuple(notes))
+    plan = pipeline.rows(0) if len(pipeline.unusable) < len(pipeline.table) else ()
+    samples = tuple(tuple(show(pipeline.processor, [[pipeline.example(i) for i in piece] for piece in row], pipeline.objective)) for row in plan[: config.samples])
+    shape, usage = pipeline.shape, {}
+    if plan and pipeline.objective == "next_token":
+        usage = packing.usage(plan, pipeline.table, shape.length, shape.images, shape.targets)._asdict()
+    return Findings(len(pipeline.table), unusable, images, checked, unreadable, altered, samples, usage, tuple(problems), tuple(notes))
+
+
+def budget(pipeline: Pipeline) -> packing.Budget | None:
+    """Images and supervised tokens for rows of this length that leave little of them unused; None where rows are not packed."""
+    usable = np.setdiff1d(np.arange(len(pipeline.table)), list(pipeline.unusable))
+    return packing.choose(pipeline.table, usable, pipeline.shape.length, pipeline.per_group) if pipeline.objective == "next_token" and len(usable) else None
 
 
 def _facts(source: Source, sample: int) -> tuple[int, ImageFacts]:

@@ -27,6 +27,8 @@ def stage(name: str, found: dict) -> Html:
     if found["images"]:
         checked = "all" if found["images_checked"] == found["images"] else numbers.count(found["images_checked"])
         counts.append(f"{numbers.plural(found['images'], 'image')}, {checked} decoded beforehand")
+    if used := found.get("usage"):
+        counts.append(f"{numbers.plural(used['rows'], 'row')} an epoch, {used['tokens']:.0%} of their tokens real")
     lines = [f"{what}: {numbers.count(tally['count'])} × {tally['reason']} ({', '.join(tally['of'])}{', …' if tally['count'] > len(tally['of']) else ''})"
              for what, key in (("left out", "left_out"), ("unreadable", "unreadable")) for tally in found[key]]
     lines += [f"{what}: {numbers.count(count)}" for what, count in found["altered"].items()]
