@@ -67,7 +67,7 @@ def test_every_reason_is_named_with_its_rows(data, capsys):
     (data / "chat.json").write_text(json.dumps(held))
     (data / "images" / "6.png").write_bytes(b"")
     error = refused(data, capsys)
-    assert "stages.instruct: 2 of 8 examples cannot be used (max_unusable is 0)" in error and "llava/r2" in error and "llava/r4" in error
+    assert "stages.instruct: 2 of 8 examples cannot be used (max_unusable is 0.01)" in error and "llava/r2" in error and "llava/r4" in error
     assert "stages.align: 1 of 8 images cannot be read (max_broken is 0.001)" in error and "6.png" in error
     tolerated = [f"--config.stages.{s}.{k}" for s in ("align", "instruct") for k in ("max_unusable=0.5", "max_broken=0.5")]
     assert preflight(data, *tolerated) == 0
