@@ -52,7 +52,7 @@ def test_harm_is_one_line(data_dir, capsys):
     (("build", "easy_vqua"), "did you mean 'easy_vqa'"),
     (("build", "llava:chat.json:images"), "give --name=NAME"),
     (("build", "llava:chat.json:images", "--name=a/b"), "a plain word, not 'a/b'"),
-    (("build", "llava:none.json:images", "--name=mine"), "none.json: cannot be read"),
+    (("build", "llava:none.json:images", "--name=mine"), "none.json: there is no such file"),
     (("verify", "mine"), "holds no built data set"),
     (("mend", "mine"), "invalid choice: 'mend'"),
 ])  # fmt: skip

@@ -75,7 +75,7 @@ def test_mistakes_in_the_data_are_one_line(data, tmp_path, capsys):
     refused([{"image": "0.jpg"}], "x.json[0]: has no list 'conversations'")
     refused([{"conversations": talk[1:] * 2}], "x.json[0]: holds no answer")
     refused([{"conversations": [{"from": "system", "value": ""}]}], "x.json[0]: a turn is {'from': 'human' or 'gpt'")
-    refused([{"id": "a", "image": "0.jpg", "conversations": [{"from": "human", "value": "What?"}, talk[1]]}], "x.json[0]: example llava/a: 1 images, but its turns mark 0")
+    refused([{"id": "a", "image": "0.jpg", "conversations": talk * 2}], "none of its 1 rows can be used: x.json[0]: 1 images, but its turns mark 2")
     refused([{"id": str(i), "image": "none.jpg", "conversations": talk} for i in range(8)], "none.jpg: there is no such file")
 
 

@@ -1,26 +1,31 @@
-"""`vlmjax data build · verify`: data sets as ArrayRecord shards with a manifest."""
+"""`vlmjax data sources · build · verify`: what published data sets need; data sets as ArrayRecord shards with a manifest."""
 import os
 
 from vlmjax.commands import common
 from vlmjax.commands.common import Flags
 from vlmjax.commands.progress import Bar
 from vlmjax.data import measure, shards
-from vlmjax.data.datasets import DATASETS, built
+from vlmjax.data.datasets import DATASETS, built, catalogue
 from vlmjax.data.processor import Processor
 from vlmjax.errors import UserError, did_you_mean
 
 
 def main(argv: list[str]) -> None:
-    flags = Flags("data", "Data sets as ArrayRecord shards. build easy_vqa: a data set that comes with a package. build SPEC --name=NAME: any other, read as a stage reads SPEC, "
+    flags = Flags("data", "sources [NAME]: published data sets, what each needs, from where, and what is there. "
+                  "build easy_vqa: a data set that comes with a package. build SPEC --name=NAME: any other, read as a stage reads SPEC, "
                   "which stages then name as built:NAME:all; run it again to resume. verify NAME: checks every file against its manifest").data_dir()
-    flags.add_argument("verb", choices=["build", "verify"])
-    flags.add_argument("what", help="a data set that comes with a package, a SPEC such as llava:FILE.json:FOLDER, or the NAME of a built set")
+    flags.add_argument("verb", choices=["sources", "build", "verify"])
+    flags.add_argument("what", nargs="?", help="a data set that comes with a package, a SPEC such as llava:FILE.json:FOLDER, or the NAME of a built set")
     flags.add_argument("--name", help="of the set that is built")
     flags.add_argument("--workers", type=int, default=os.cpu_count(), help="processes that read and check images (default: one per core)")
     flags.add_argument("--tokenizer", help="a checkpoint or tokenizer.json: measures the examples for it now, instead of when a run first asks")
     flags.add_argument("--template", default="vicuna_v1", help="the template to measure with (default: %(default)s)")
     args = flags.read(argv)
-    if args.verb == "verify":
+    if args.verb == "sources":
+        print(catalogue.describe(args.what, args.data_dir) if args.what else catalogue.listing(args.data_dir))
+    elif args.what is None:
+        raise UserError(f"data: {args.verb} needs the name of a data set")
+    elif args.verb == "verify":
         verify(args.what, args.data_dir)
     elif args.what in DATASETS:
         DATASETS[args.what].build(args.data_dir)

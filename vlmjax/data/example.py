@@ -60,8 +60,8 @@ class Lazy(Sequence[Example]):
 class Source(Protocol):
     """A data set as the pipeline sees it: the texts at once, the images on demand, from any thread.
 
-    faults: {row or example: reason} of what was left out, in the order of the file; whoever opens a source says how many are too many. altered: {what was done: how
-    many}, of examples that are not word for word as published.
+    faults: {row or example: reason} of what was left out, in the order of the file; whoever opens a source says how many are too many.
+    altered: {what was done: how many}, of examples that are not word for word as published.
     """
 
     name: str

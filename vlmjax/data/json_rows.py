@@ -77,7 +77,8 @@ def _elements(file: File) -> Iterator[tuple[int, bytes]]:
     while (mark := window.next()) != "]":
         if count:
             if mark != ",":
-                raise UserError(f"{place}: is not JSON: {'the file ends' if not mark else f'{mark!r}'} after row {count - 1}, where a comma or the end of the list belongs")
+                found = repr(mark) if mark else "the file ends"
+                raise UserError(f"{place}: is not JSON: {found} after row {count - 1}, where a comma or the end of the list belongs")
             window.at += 1
             window.next()
         if not window.value():

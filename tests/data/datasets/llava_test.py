@@ -121,6 +121,7 @@ def test_examples_are_a_sequence_that_can_travel(tmp_path):
     with pytest.raises(IndexError):
         examples[5]
     assert list(pickle.loads(pickle.dumps(source)).examples) == list(examples)
+    assert len(pickle.dumps(source.reader)) < 500  # goes to another process with every shard that is built
 
 
 def test_images_in_a_folder_an_archive_and_a_store(tmp_path):

@@ -1,6 +1,7 @@
 """Data sets that TensorFlow Datasets has prepared: each kind of feature, in a small one made here."""
 import concurrent.futures
 import io
+import pickle
 
 import numpy as np
 import pytest
@@ -72,6 +73,7 @@ def test_questions_with_several_images_labels_and_ids(data_dir):
     with concurrent.futures.ThreadPoolExecutor(4) as pool:
         widths = [decode(data).width - 4 for data in pool.map(source.read_image, keys)]
     assert widths == [3, 4, 4, 5, 0, 1, 1, 2] * 5
+    assert pickle.loads(pickle.dumps(source.reader))("test/1/0") == png(1)
     with pytest.raises(UserError, match="no record train/2 in this source"):
         source.read_image("train/2/0")
 

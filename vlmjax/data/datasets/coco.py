@@ -1,7 +1,7 @@
-"""COCO captions as published (captions_train2017.json and its like): {"images": [{"id", "file_name"}], "annotations": [{"id", "image_id", "caption"}]}.
+"""COCO captions as published (captions_train2017.json): {"images": [{"id", "file_name"}], "annotations": [{"id", "image_id", "caption"}]}.
 
-`coco:FILE:FOLDER`: one example per caption, in the order of the annotations; FOLDER, a folder or zip archive (`coco/train2017.zip/train2017`), holds the images by
-their `file_name`. COCO has no questions: each one is `published.CAPTION_PROMPT`.
+`coco:FILE:FOLDER`: one example per caption, in the order of the annotations; FOLDER, a folder or zip archive (`coco/train2017.zip/train2017`), holds
+the images by their `file_name`. COCO has no questions: each one is `published.CAPTION_PROMPT`.
 """
 import array
 import dataclasses
@@ -33,7 +33,8 @@ def _open(path: str, folder: str) -> PublishedSource:
     content = published.read_json(file)
     if not isinstance(content, dict) or not all(isinstance(content.get(key), list) for key in ("images", "annotations")):
         raise UserError(f"{shown(path)}: has no lists 'images' and 'annotations', as captions of COCO have")
-    files = {image["id"]: image["file_name"] for image in content["images"] if isinstance(image, dict) and isinstance(image.get("file_name"), str) and "id" in image}
+    images = (image for image in content["images"] if isinstance(image, dict) and "id" in image and isinstance(image.get("file_name"), str))
+    files = {image["id"]: image["file_name"] for image in images}
     notes, made = published.Notes(), _Examples([])
     for i, annotation in enumerate(content["annotations"]):
         notes.rows += 1

@@ -1,16 +1,17 @@
 """Conversations as LLaVA publishes them: a JSON list, or JSONL, of {"id", "image", "conversations": [{"from": "human", "value": …}, …]}.
 
-`llava:FILE:FOLDER` reads FILE, whose `image` entries lie under FOLDER; both relative to the data directory, absolute, or gs://…; FOLDER may be a zip archive
-(`images.zip`, `images.zip/prefix`). Nothing is built, and of a file on a disk only the places of its rows are held: 665,298 rows in 16 MB.
+`llava:FILE:FOLDER` reads FILE, whose `image` entries lie under FOLDER; both relative to the data directory, absolute, or gs://…; FOLDER may be a zip
+archive (`images.zip`, `images.zip/prefix`). Nothing is built; of a file on a disk only the places of its rows are held: 665,298 rows in 16 MB.
 
-What becomes of a row, after haotian-liu/LLaVA, llava/train/train.py and llava/model/llava_arch.py at c121f04, and LLaVA-VL/LLaVA-NeXT where a row has several images:
+What becomes of a row, after haotian-liu/LLaVA, llava/train/train.py and llava/model/llava_arch.py at c121f04, and after LLaVA-VL/LLaVA-NeXT where it
+has several images:
 
     leading answers       are dropped, as preprocess_v1 drops the first turn unless it is a question
     one mark in a turn    comes first in it, on a line of its own (preprocess_multimodal); several marks of a row's one image are one
     several images        keep their places (LLaVA-NeXT's preprocess_multimodal)
-    an image, no mark     the images come before the first question. LLaVA's model puts no feature of such an image anywhere, so that it trains blind; here no image is lost
+    an image, no mark     the images come before the first question; LLaVA's model puts no feature of such an image anywhere and trains blind
     no image              text alone; LLaVA runs its encoder on black pixels for it, here nothing is encoded
-    left out (`faults`)   no answer; turns that do not take turns (LLaVA stops there); marks that are not as many as images; a mark in an answer
+    left out (`faults`)   no answer; two turns of one speaker in a row (LLaVA stops there); marks that are not as many as images; a mark in an answer
 """
 import array
 import dataclasses

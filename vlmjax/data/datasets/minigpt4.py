@@ -1,8 +1,9 @@
 """cc_sbu_align, MiniGPT-4's second stage, as published: filter_cap.json {"annotations": [{"image_id", "caption"}]} beside image/ID.jpg.
 
-`minigpt4:FILE:FOLDER`: one example per annotation. Captions stay as they are (CCSBUAlignDataset in minigpt4/datasets/datasets/cc_sbu_dataset.py, Vision-CAIR/MiniGPT-4
-at d94738a). The instruction is one of the four of prompts/alignment.txt, without the <Img> and </Img> around its image, which belong to the model. MiniGPT-4 draws
-one for each batch; here it follows from the example's id alone, so that every run, order and host shows the same.
+`minigpt4:FILE:FOLDER`: one example per annotation. Captions stay as they are (Vision-CAIR/MiniGPT-4 at d94738a, CCSBUAlignDataset in
+minigpt4/datasets/datasets/cc_sbu_dataset.py). The instruction is one of the four of prompts/alignment.txt, without the <Img> and </Img> around its
+image, which belong to the model. MiniGPT-4 draws one for each batch; here it follows from the example's id alone, so that every run, order and host
+shows the same.
 """
 import functools
 import hashlib

@@ -4,11 +4,12 @@ import dataclasses
 import json
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from vlmjax.data.example import IMAGE_MARK, Example
-from vlmjax.data.files_at import File, Folder, join, open_folder, shown
+from vlmjax.data.files_at import File, join, shown
+from vlmjax.data.folders import Folder, open_folder
 from vlmjax.errors import UserError
 
 # What LLaVA 1.5 asks for the captions of TextCaps (arXiv:2310.03744, table 7). Captions are published without a question; theirs is this one.
@@ -29,6 +30,11 @@ class PublishedSource:
 
     def read_image(self, key: str) -> bytes:
         return self.folder.read(key)
+
+    @property
+    def reader(self) -> Callable[[str], bytes]:
+        """`read_image` without the examples, for other processes."""
+        return self.folder.read
 
 
 class Notes:

@@ -4,10 +4,11 @@
     tfds:my_vqa:train+test:image=image,question=qa/question,answer=qa/answer,id=image/filename
 
 VIEW says which feature is what: `image` (one, or a sequence of them; none: text alone), then `question` and `answer`, or `caption`, an answer to
-`published.CAPTION_PROMPT`; `id` names a record. A feature inside another is written with `/`. A sequence of answers gives one example each, with its own question or the
-one they share. Class labels become their names, numbers are written out. Without VERSION the newest one that is there is read.
+`published.CAPTION_PROMPT`; `id` names a record. A feature inside another is written with `/`. A sequence of answers gives one example each, with its
+own question or the one they share. Class labels become their names, numbers are written out. Without VERSION the newest one that is there is read.
 
-No TensorFlow: prepare with `download_and_prepare(file_format="array_record")`. Opening reads every record once, for its texts; images are read on demand, never decoded here.
+No TensorFlow: prepare with `download_and_prepare(file_format="array_record")`. Opening reads every record once, for its texts; images are read on
+demand, never decoded here.
 """
 import dataclasses
 import functools
@@ -39,20 +40,39 @@ class _AsStored(tfds.decode.SkipDecoding):
 
 @dataclasses.dataclass(frozen=True)
 class TfdsSource:
-    """A view of a split (a `Source`). Image keys are SPLIT/RECORD, with /K for the K-th of several images; records are counted in the whole split."""
+    """A view of a split (a `Source`)."""
 
     name: str
     examples: Sequence[Example]
+    reader: "_Images"
     faults: dict[str, str]
     altered: dict[str, int]
-    records: Sequence[dict[str, Any]] = dataclasses.field(repr=False)
-    ranges: tuple[tuple[str, int, int], ...]
-    image: str
 
     def read_image(self, key: str) -> bytes:
+        return self.reader(key)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Images:
+    """Reads images by key: SPLIT/RECORD, with /K for the K-th of several; records are counted in the whole split. ranges: (split, start, stop) of
+    what is read."""
+
+    records: Sequence[dict[str, Any]]
+    ranges: tuple[tuple[str, int, int], ...]
+    feature: str
+
+    def __call__(self, key: str) -> bytes:
         split, record, *k = key.split("/")
-        stored = _get(self.records[_position(self.ranges, split, int(record))], self.image)
-        return bytes(stored if isinstance(stored, (bytes, str)) else stored[int(k[0]) if k else 0])
+        stored = _get(self.records[self._position(split, int(record))], self.feature)
+        return stored if isinstance(stored, bytes) else stored[int(k[0])]
+
+    def _position(self, split: str, record: int) -> int:
+        before = 0
+        for name, start, stop in self.ranges:
+            if name == split and start <= record < stop:
+                return before + record - start
+            before += stop - start
+        raise UserError(f"{NAME}: there is no record {split}/{record} in this source")
 
 
 def build(data_dir: str | os.PathLike) -> None:
@@ -86,7 +106,7 @@ def open_source(data_dir: str | os.PathLike, split: str, view: str) -> TfdsSourc
     return _source(where, builder, found["split"], records, ranges, parts, leaves)
 
 
-def _source(where: str, builder: Any, split: str, records: Sequence[dict[str, Any]], ranges: tuple, parts: dict[str, str], leaves: dict[str, Any]) -> TfdsSource:
+def _source(where: str, builder: Any, split: str, records: Sequence, ranges: tuple, parts: dict[str, str], leaves: dict[str, Any]) -> TfdsSource:
     name = "/".join(part for part in (builder.info.name, builder.info.config_name) if part)
     notes, rows = published.Notes(), []
     keys = (f"{part}/{i}" for part, start, stop in ranges for i in range(start, stop))
@@ -108,7 +128,8 @@ def _source(where: str, builder: Any, split: str, records: Sequence[dict[str, An
                 notes.altered[published.STRIPPED] += 1
             rows.append((published.numbered(full, notes.copy(full)), images, question, answer))
     notes.need(where, rows)
-    return TfdsSource(f"{NAME}/{name}/{split}", Lazy(len(rows), _Examples(rows)), notes.faults, dict(notes.altered), records, ranges, parts.get("image", ""))
+    reader = _Images(records, ranges, parts.get("image", ""))
+    return TfdsSource(f"{NAME}/{name}/{split}", Lazy(len(rows), _Examples(rows)), reader, notes.faults, dict(notes.altered))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -180,7 +201,7 @@ def _images(record: dict[str, Any], path: str | None, key: str) -> tuple[str, ..
     if path is None:
         return ()
     stored = _get(record, path)
-    if isinstance(stored, (bytes, str)):
+    if isinstance(stored, bytes):
         return (key,)
     if not len(stored):
         raise ValueError("has no image")
@@ -201,13 +222,3 @@ def _pairs(record: dict[str, Any], parts: dict[str, str], leaves: dict[str, Any]
     if any(IMAGE_MARK in question for question in questions):
         raise ValueError(f"a question holds {IMAGE_MARK}, the mark of an image's place")
     return list(zip(questions, answers))
-
-
-def _position(ranges: tuple[tuple[str, int, int], ...], split: str, record: int) -> int:
-    """Where a record of a split stands among those that are read."""
-    before = 0
-    for name, start, stop in ranges:
-        if name == split and start <= record < stop:
-            return before + record - start
-        before += stop - start
-    raise UserError(f"{NAME}: there is no record {split}/{record} in this source")
