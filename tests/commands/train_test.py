@@ -126,7 +126,7 @@ def test_a_workdir_that_cannot_be_written_or_holds_something_else(tmp_path, caps
     assert "is not empty and holds no run" in fails(capsys, "train", f"--config={DEMO}", f"--workdir={tmp_path}/mine")
 
 
-@pytest.mark.parametrize("damage, message", [(lambda png: png[: len(png) // 2], "truncated"), (lambda png: b"<html></html>", "not a readable image"), (lambda png: b"", "not a readable image (0 bytes)")])
+@pytest.mark.parametrize("damage, message", [(lambda png: png[: len(png) // 2], "truncated"), (lambda png: b"<html></html>", "an HTML page"), (lambda png: b"", "empty file")])
 def test_a_broken_image_names_its_example(tmp_path, capsys, monkeypatch, damage, message):
     opened = easy_vqa.open_source
 

@@ -103,11 +103,11 @@ def test_equal_captions_are_positives_of_each_other():
         assert made.examples(step) == 4 and made.supervised(step) == 0
 
 
-@pytest.mark.parametrize("data", [b"", b"junk", questions().images["i1"][:50]])
-def test_an_unreadable_image_names_its_example(data):
+@pytest.mark.parametrize("data, reason", [(b"", "empty file"), (b"junk", "not a readable image"), (questions().images["i1"][:50], "truncated")])
+def test_an_unreadable_image_names_its_example(data, reason):
     source = captions()
     made = pipeline([(TinySource("bad", source.examples, {**source.images, "i1": data}), 1.0)], shape=BatchShape(4, 40, 1, 12, 8))
-    with pytest.raises(UserError, match="example c1: image 'i1': not a readable image"):
+    with pytest.raises(UserError, match=f"example c1: image 'i1': {reason}"):
         made.batch(0)
     with pytest.raises(UserError, match="example c1"):
         next(made.iterator(0, 1))
