@@ -159,3 +159,10 @@ def test_a_size_that_memory_could_not_hold_is_read_from_the_header(monkeypatch):
         decode(bomb)
     with pytest.raises(UserError, match="^13000 x 13000 pixels"):  # within Pillow's own limit
         decode(raw_png(13000, 13000, 8, 2, ()))
+
+
+@pytest.mark.parametrize("resize, reason", [("pad", "13000 x 13000 pixels when padded to a square"), ("crop", "104000000 x 8000 pixels when its short side is 8000")])
+def test_a_line_that_a_square_would_blow_up_is_refused(resize, reason):
+    with pytest.raises(UserError, match=f"^{reason}, more than the {MAX_PIXELS} allowed$"):
+        fit(Image.new("RGB", (13000, 1)), ImageLayout(8000, 4, resize))
+    assert fit(Image.new("RGB", (13000, 1)), ImageLayout(8, 4, "squash")).shape == (8, 8, 3)

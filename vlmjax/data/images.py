@@ -8,8 +8,9 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from vlmjax.errors import UserError
 from vlmjax.layout import ImageLayout
 
-# A phone's photo of 108 megapixels passes. Pillow holds 4 bytes per pixel: 512 MiB for the largest, and as much again for what it is converted to.
-MAX_PIXELS = 1 << 27
+# A phone's photo of 12,000 x 9,000 passes, also padded to a square. Pillow holds 4 bytes per pixel: 576 MB for the largest, and as much again for
+# what it is converted to.
+MAX_PIXELS = 12_000 * 12_000
 
 
 def decode(data: bytes) -> Image.Image:
@@ -44,17 +45,21 @@ def decode(data: bytes) -> Image.Image:
 
 
 def fit(image: Image.Image, layout: ImageLayout) -> np.ndarray:
-    """RGB image → u8[size, size, 3] by the layout's resize rule, bicubic; an image that has the size already is not resampled."""
+    """RGB image → u8[size, size, 3] by the layout's resize rule, bicubic; an image that has the size already is not resampled. UserError for one so
+    narrow that it would have more than MAX_PIXELS on the way."""
     size = layout.size
     width, height = image.size
     if layout.resize == "crop":
         short = min(width, height)
         # The long side is rounded down and the centre too, as in CLIP's processor.
-        image = _resize(image, (size * width // short, size * height // short))
+        whole = size * width // short, size * height // short
+        _check(*whole, f" when its short side is {size}")
+        image = _resize(image, whole)
         left, top = (image.width - size) // 2, (image.height - size) // 2
         image = image.crop((left, top, left + size, top + size))
     elif layout.resize == "pad" and width != height:
         side = max(width, height)
+        _check(side, side, " when padded to a square")
         square = Image.new("RGB", (side, side), tuple(int(255 * channel) for channel in layout.mean))
         square.paste(image, ((side - width) // 2, (side - height) // 2))
         image = square
@@ -77,9 +82,13 @@ def _open(data: bytes) -> Image.Image:
         width, height = image.size
     except Image.DecompressionBombError:  # Pillow's own limit, which does not say the size
         width, height = next(factory(io.BytesIO(data), "").size for factory, accept in Image.OPEN.values() if accept and accept(data[:16]) is True)
-    if width * height > MAX_PIXELS:
-        raise UserError(f"{width} x {height} pixels, more than the {MAX_PIXELS} allowed")
+    _check(width, height)
     return image
+
+
+def _check(width: int, height: int, when: str = "") -> None:
+    if width * height > MAX_PIXELS:
+        raise UserError(f"{width} x {height} pixels{when}, more than the {MAX_PIXELS} allowed")
 
 
 def _has_end(data: bytes) -> bool:
