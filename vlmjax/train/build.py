@@ -262,7 +262,7 @@ def loss_of(model: Any, objective: str) -> step.Loss:
         def loss(params, batch, key=None):
             image = model.image_features(params, batch["pixels"], key)
             text = model.text_features(params, batch["tokens"], batch["segments"], key)
-            return losses.contrastive(image, text, model.logit_scale(params), batch["pair"])
+            return losses.contrastive(image, text, model.logit_scale(params), batch["pair"], batch["image_mask"][:, 0])
     else:
         def loss(params, batch, key=None):
             return losses.next_token(model.logits(params, batch, key), batch["targets"], batch["weights"])
