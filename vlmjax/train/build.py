@@ -75,6 +75,7 @@ class StageConfig:
     data: ((`NAME:SPLIT:VIEW`, passes over it per epoch), …). per_group: examples about one image that share its row and tokens.
     resize: the image treatment (layout.RESIZE_RULES). template: of its conversations, empty: the run's.
     max_unusable: share of the examples that may be left out because no row can hold them or nothing in them is supervised.
+    max_broken: share of the examples of its sources that may have an image that cannot be read; the stage stops when it has met more.
     Either `steps` or `epochs` is given. weighting: `token` (every supervised token counts the same).
     """
 
@@ -95,6 +96,7 @@ class StageConfig:
     accumulate: int = 1
     skip_nonfinite: int = 0
     max_unusable: float = 0.0
+    max_broken: float = 0.001
 
     def check(self, where: str, mesh: Mesh) -> None:
         """Refuses what no dataclass field can say alone."""
