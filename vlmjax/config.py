@@ -3,6 +3,7 @@
 A config is `get_config(arg="") -> ml_collections.ConfigDict` in a Python file; `--config=FILE.py:ARG --config.a.b=VALUE`.
 """
 import dataclasses
+import fnmatch
 import hashlib
 import json
 import os
@@ -17,8 +18,8 @@ from ml_collections import config_flags
 
 from vlmjax.errors import UserError, did_you_mean
 
-# Keys that cannot change a result stay outside the fingerprint, so that changing them does not make another run.
-NOT_IN_FINGERPRINT = ("logging", "checkpoint", "prefetch", "evaluate", "preflight", "expected_seconds")
+# Keys that cannot change a result stay outside the fingerprint, so that changing them does not make another run; `*` stands for any name.
+NOT_IN_FINGERPRINT = ("logging", "checkpoint", "prefetch", "evaluate", "preflight", "expected_seconds", "stages.*.max_broken")
 
 
 def read(spec: str, overrides: Sequence[str] = ()) -> tuple[ml_collections.ConfigDict, dict[str, list]]:
@@ -78,7 +79,13 @@ def fingerprint(config: Any) -> str:
 
 
 def in_fingerprint(config: Any) -> dict:
-    return {key: value for key, value in plain(config).items() if key not in NOT_IN_FINGERPRINT}
+    def kept(node, path):
+        if not isinstance(node, dict):
+            return node
+        inside = {key: value for key, value in node.items() if not any(fnmatch.fnmatchcase(path + key, out) for out in NOT_IN_FINGERPRINT)}
+        return {key: kept(value, f"{path}{key}.") for key, value in inside.items()}
+
+    return kept(plain(config), "")
 
 
 def build(cls: type, node: Any, path: str = "") -> Any:

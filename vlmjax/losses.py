@@ -2,6 +2,8 @@
 import jax
 import jax.numpy as jnp
 
+NEVER = -1e30  # a logit whose exponential is 0 beside any other; unlike −inf it gives no NaN where a row has nothing else
+
 
 def next_token(logits: jax.Array, targets: jax.Array, weights: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Cross-entropy at the supervised places.
@@ -15,19 +17,21 @@ def next_token(logits: jax.Array, targets: jax.Array, weights: jax.Array) -> tup
     return -jnp.sum(log_p * weights), jnp.sum(weights), jnp.sum(correct * weights)
 
 
-def contrastive(image: jax.Array, text: jax.Array, scale: jax.Array, pair: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+def contrastive(image: jax.Array, text: jax.Array, scale: jax.Array, pair: jax.Array, real: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
     """CLIP's symmetric softmax loss over the whole global batch (Radford et al. 2021, figure 3).
 
     image, text f32[B, J] unnormalised, scale f32[] (the exponential of the learned one), pair i32[B]. Rows with the same
-    number are positives of each other: the target of a row is uniform over its positives (all different: CLIP's own loss).
+    number are positives of each other: the target of a row is uniform over its positives (all different: CLIP's own loss). real bool[B]: a row
+    without is in neither softmax, neither a positive nor a negative, and is not counted: the result is that of the batch without it.
     → (sum over rows, number of rows, number of images whose most similar text is a positive), each f32[].
     """
-    image = image / jnp.linalg.norm(image, axis=-1, keepdims=True)
-    text = text / jnp.linalg.norm(text, axis=-1, keepdims=True)
-    logits = scale * jnp.einsum("bj,cj->bc", image, text, preferred_element_type=jnp.float32)
-    positive = (pair[:, None] == pair[None, :]).astype(jnp.float32)
-    target = positive / jnp.sum(positive, axis=1, keepdims=True)
+    both = real[:, None] & real[None, :]
+    unit = lambda x: (x := jnp.where(real[:, None], x, 1.0)) / jnp.linalg.norm(x, axis=-1, keepdims=True)  # a row that is not real gives no gradient
+    logits = scale * jnp.einsum("bj,cj->bc", unit(image), unit(text), preferred_element_type=jnp.float32)
+    logits = jnp.where(both, logits, NEVER)
+    positive = (both & (pair[:, None] == pair[None, :])).astype(jnp.float32)
+    target = positive / jnp.maximum(jnp.sum(positive, axis=1, keepdims=True), 1.0)
     rows = -jnp.sum(target * jax.nn.log_softmax(logits, axis=1), axis=1)
     columns = -jnp.sum(target * jax.nn.log_softmax(logits, axis=0).T, axis=1)
     hits = jnp.take_along_axis(positive, jnp.argmax(logits, axis=1)[:, None], axis=1)
-    return jnp.sum(rows + columns) / 2, jnp.float32(image.shape[0]), jnp.sum(hits)
+    return jnp.sum(rows + columns) / 2, jnp.sum(real.astype(jnp.float32)), jnp.sum(hits)

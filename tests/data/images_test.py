@@ -1,11 +1,13 @@
 import io
+import struct
+import zlib
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageFile
 
 from tests.data.tiny import png
-from vlmjax.data.images import decode, fit, prepare
+from vlmjax.data.images import MAX_PIXELS, decode, fit, prepare
 from vlmjax.errors import UserError
 from vlmjax.layout import ImageLayout
 
@@ -28,26 +30,139 @@ def test_crop_pad_and_squash_of_a_wide_image():
     np.testing.assert_array_equal(padded[4:12], np.asarray(wide))
 
 
+def encoded(image, kind="png", **options):
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def raw_png(width, height, depth, colour, content):
+    """A PNG of these samples (content: chunks of its zlib stream), as its standard lays it out; Pillow writes few of them."""
+    chunk = lambda kind, body: struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+    packed = zlib.compressobj(1)
+    stream = b"".join(packed.compress(part) for part in content) + packed.flush()
+    header = struct.pack(">2I5B", width, height, depth, colour, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", stream) + chunk(b"IEND", b"")
+
+
 @pytest.mark.parametrize("mode", ["L", "P", "LA", "RGBA", "CMYK", "I;16"])
 def test_every_mode_becomes_rgb(mode):
     image = Image.new("L", (4, 4), 204)
     image = Image.fromarray(np.full((4, 4), 204 << 8, np.uint16)) if mode == "I;16" else image.convert("RGB").convert(mode)
-    buffer = io.BytesIO()
-    image.save(buffer, "tiff")
-    decoded = decode(buffer.getvalue())
+    decoded = decode(encoded(image, "tiff"))
     assert decoded.mode == "RGB" and decoded.getpixel((1, 1)) == (204,) * 3
 
 
-def test_the_camera_s_rotation_is_undone():
-    exif = Image.Exif()
-    exif[0x0112] = 6  # the first row of the file is the right-hand side of the scene
-    buffer = io.BytesIO()
-    Image.new("RGB", (6, 2)).save(buffer, "jpeg", exif=exif)
-    assert decode(buffer.getvalue()).size == (2, 6)
+@pytest.mark.parametrize("channels, colour", [(1, 0), (3, 2), (2, 4), (4, 6)], ids=["grey", "RGB", "grey and alpha", "RGB and alpha"])
+def test_sixteen_bits_keep_their_upper_eight(channels, colour):
+    values = np.random.default_rng(0).integers(0, 1 << 16, (5, 7, channels)).astype(">u2")
+    want = np.broadcast_to((values >> 8)[..., : 3 if channels > 2 else 1], (5, 7, 3))
+    np.testing.assert_array_equal(decode(raw_png(7, 5, 16, colour, (b"\0" + row.tobytes() for row in values))), want)
+    if channels == 1:
+        np.testing.assert_array_equal(decode(b"P5 7 5 65535\n" + values.tobytes()), want)
 
 
-@pytest.mark.parametrize("data", [b"", b"not an image", png(NOISE)[:100], png(NOISE)[:-30], png(NOISE).replace(b"IDAT", b"IDOT")])
-def test_broken_files_are_one_line(data):
-    with pytest.raises(UserError, match="not a readable image") as error:
+def test_a_palette_and_the_colour_it_declares_transparent():
+    palette = Image.fromarray((np.arange(64) % 4).astype(np.uint8).reshape(8, 8))
+    palette.putpalette([10, 20, 30, 200, 0, 0, 0, 200, 0, 0, 0, 200])
+    want = np.array([(10, 20, 30), (200, 0, 0), (0, 200, 0), (0, 0, 200)], np.uint8)[np.asarray(palette)]
+    np.testing.assert_array_equal(decode(encoded(palette)), want)
+    np.testing.assert_array_equal(decode(encoded(palette, transparency=bytes([255, 0, 100, 255]))), want)  # an alpha is dropped
+    np.testing.assert_array_equal(decode(encoded(palette, transparency=2)), np.where((want == (0, 200, 0)).all(-1, keepdims=True), 255, want))
+
+
+def test_cmyk_as_a_camera_shop_writes_it():
+    """A JPEG of four inks holds them inverted, which Adobe's mark says: (0, 255, 255, 0) is red."""
+    inks = np.zeros((16, 16, 4), np.uint8)
+    inks[:, :8, 1:3], inks[:, 8:, 3] = 255, 55
+    file = encoded(Image.fromarray(inks, "CMYK"), "jpeg", quality=100)
+    assert b"Adobe" in file
+    decoded = np.asarray(decode(file), int)
+    assert np.abs(decoded[:, :8] - (255, 0, 0)).max() <= 2 and np.abs(decoded[:, 8:] - 200).max() <= 2
+
+
+@pytest.mark.parametrize("kind, options", [("gif", {}), ("webp", {"lossless": True}), ("png", {})])
+def test_of_an_animation_the_first_frame(kind, options):
+    first, second = (Image.fromarray(np.kron(np.array([[0, 255], [255, grey]], np.uint8), np.ones((4, 4), np.uint8))).convert("RGB") for grey in (0, 90))
+    file = encoded(first, kind, save_all=True, append_images=[second], duration=50, **options)
+    assert Image.open(io.BytesIO(file)).n_frames == 2
+    np.testing.assert_array_equal(decode(file), np.asarray(first))
+
+
+@pytest.mark.parametrize("kind", ["png", "tiff", "jpeg"])
+def test_the_camera_s_rotation_is_undone(kind):
+    """EXIF's eight values of Orientation say which sides of the scene the first row and the first column of the file are."""
+    scene = np.asarray(Image.fromarray(NOISE[:3, :2]).resize((16, 24), Image.Resampling.NEAREST))
+    stored = {1: scene, 2: scene[:, ::-1], 3: scene[::-1, ::-1], 4: scene[::-1], 5: scene.swapaxes(0, 1), 6: scene.swapaxes(0, 1)[::-1],
+              7: scene[::-1, ::-1].swapaxes(0, 1), 8: scene.swapaxes(0, 1)[:, ::-1]}
+    for value, pixels in stored.items():
+        exif = Image.Exif()
+        exif[0x0112] = value
+        decoded = decode(encoded(Image.fromarray(pixels), kind, exif=exif, **({"quality": 100, "subsampling": 0} if kind == "jpeg" else {})))
+        assert np.abs(np.asarray(decoded, int) - scene).max() <= (6 if kind == "jpeg" else 0), value
+
+
+WHOLE = {kind: encoded(Image.fromarray(np.random.default_rng(1).integers(0, 256, (40, 40, 3), np.uint8)), kind) for kind in ("jpeg", "png", "gif", "webp", "tiff", "bmp")}
+HALF = {kind: file[: len(file) // 2] for kind, file in WHOLE.items()}
+
+
+@pytest.mark.parametrize("data, reason", [
+    (b"", "empty file"),
+    (bytes(5000), "nothing but zero bytes"),
+    (b"\n<!DOCTYPE html><title>404</title>", "an HTML page, not an image"),
+    (b"\xef\xbb\xbf<HTML><body>moved</body></HTML>", "an HTML page, not an image"),
+    (b'<?xml version="1.0"?><Error>AccessDenied</Error>', "an XML text, not an image"),
+    (b'<svg xmlns="http://www.w3.org/2000/svg"/>', "an SVG drawing, not an image"),
+    (b"not an image", "not a readable image: of no known format"),
+    (HALF["jpeg"], "truncated (JPEG)"),
+    (WHOLE["jpeg"][:10], "truncated (JPEG)"),
+    (WHOLE["jpeg"][:-2], "truncated (JPEG)"),
+    (HALF["jpeg"] + bytes(len(HALF["jpeg"])), "truncated (JPEG)"),
+    (HALF["png"], "truncated (PNG)"),
+    (WHOLE["png"][:100], "truncated (PNG)"),
+    (HALF["gif"], "truncated (GIF)"),
+    (HALF["bmp"], "truncated (BMP)"),
+    (HALF["tiff"], "truncated (TIFF)"),
+    (WHOLE["png"].replace(b"IDAT", b"IDOT"), "not a readable image: of no known format"),
+    (encoded(Image.new("F", (4, 4), 0.5), "tiff"), "numbers of 32 bits without a scale (TIFF)"),
+])
+def test_what_is_broken_is_refused_with_a_reason_to_count(data, reason):
+    with pytest.raises(UserError) as error:
         decode(data)
-    assert "\n" not in str(error.value)
+    assert str(error.value) == reason
+
+
+@pytest.mark.parametrize("kind", WHOLE)
+def test_every_beginning_of_a_file_is_the_whole_picture_or_refused_and_reasons_are_few(kind):
+    whole, reasons = np.asarray(decode(WHOLE[kind])), set()
+    for length in [*range(0, len(WHOLE[kind]), 97), *range(len(WHOLE[kind]) - 40, len(WHOLE[kind]))]:
+        try:
+            np.testing.assert_array_equal(decode(WHOLE[kind][:length]), whole)
+        except UserError as error:
+            reasons.add(str(error))
+    assert 1 < len(reasons) < 5 and not any("\n" in reason or "0x" in reason for reason in reasons)
+
+
+def test_a_thumbnail_s_end_is_not_the_end_of_the_picture():
+    exif = b"Exif\0\0" + WHOLE["jpeg"]  # what lies in a segment is not looked at
+    whole = encoded(Image.fromarray(NOISE), "jpeg", exif=exif)
+    assert decode(whole).size == (8, 8)
+    with pytest.raises(UserError, match="truncated"):
+        decode(whole[:-60] + bytes(60))
+
+
+def test_a_size_that_memory_could_not_hold_is_read_from_the_header(monkeypatch):
+    bomb = raw_png(30000, 30000, 1, 0, (bytes(3751) for _ in range(30000)))
+    assert len(bomb) < 1 << 20
+    monkeypatch.setattr(ImageFile.ImageFile, "load", lambda image: pytest.fail("decompressed"))
+    with pytest.raises(UserError, match=f"^30000 x 30000 pixels, more than the {MAX_PIXELS} allowed$"):
+        decode(bomb)
+    with pytest.raises(UserError, match="^13000 x 13000 pixels"):  # within Pillow's own limit
+        decode(raw_png(13000, 13000, 8, 2, ()))
+
+
+@pytest.mark.parametrize("resize, reason", [("pad", "13000 x 13000 pixels when padded to a square"), ("crop", "104000000 x 8000 pixels when its short side is 8000")])
+def test_a_line_that_a_square_would_blow_up_is_refused(resize, reason):
+    with pytest.raises(UserError, match=f"^{reason}, more than the {MAX_PIXELS} allowed$"):
+        fit(Image.new("RGB", (13000, 1)), ImageLayout(8000, 4, resize))
+    assert fit(Image.new("RGB", (13000, 1)), ImageLayout(8, 4, "squash")).shape == (8, 8, 3)

@@ -2,9 +2,13 @@ import collections
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from tests.data.tiny import PROCESSOR, TOKENIZER, TinySource, captions, questions, texts
+from tests.data.images_test import HALF, raw_png
+from tests.data.tiny import PROCESSOR, TOKENIZER, TinySource, captions, qa, questions, texts
 from vlmjax.data.batch import BatchShape, check
+from vlmjax.data.images import MAX_PIXELS
 from vlmjax.data.pipeline import Pipeline
 from vlmjax.errors import UserError
 
@@ -106,14 +110,92 @@ def test_equal_captions_are_positives_of_each_other():
         assert made.examples(step) == 4 and made.supervised(step) == 0
 
 
-@pytest.mark.parametrize("data", [b"", b"junk", questions().images["i1"][:50]])
-def test_an_unreadable_image_names_its_example(data):
-    source = captions()
-    made = pipeline([(TinySource("bad", source.examples, {**source.images, "i1": data}), 1.0)], shape=BatchShape(4, 40, 1, 12, 8))
-    with pytest.raises(UserError, match="example c1: image 'i1': not a readable image"):
-        made.batch(0)
-    with pytest.raises(UserError, match="example c1"):
-        next(made.iterator(0, 1))
+MISSING, PATH_FIRST, LOCKED = FileNotFoundError(2, "No such file or directory"), UserError("/a/i1.jpg: there is no such file"), PermissionError(13, "Permission denied")
+BROKEN = [(b"", "empty file"), (b"<html>404</html>", "an HTML page, not an image"), (HALF["jpeg"], "truncated (JPEG)"), (questions().images["i1"][:50], "truncated (PNG)"),
+          (raw_png(30000, 30000, 8, 2, ()), f"30000 x 30000 pixels, more than the {MAX_PIXELS} allowed"), (MISSING, "No such file or directory"),
+          (PATH_FIRST, "there is no such file"), (LOCKED, "Permission denied")]
+
+
+def spoiled(source, data, keys=("i1",)):
+    return TinySource(source.name, source.examples, {**source.images, **{key: data for key in keys}})
+
+
+def check_broken(whole, made, keys, steps):
+    """Batches of `made`, in which the images `keys` are broken, are those of `whole` but for what shows them → all faults."""
+    found = []
+    for step in range(steps):
+        want, got, ids = whole.batch(step), made.batch(step), whole.ids(step)
+        assert whole.faults(step) == [] and made.ids(step) == ids and made.examples(step) == whole.examples(step)
+        for key in set(want) - {"weights", "pixels", "image_mask"}:
+            np.testing.assert_array_equal(got[key], want[key], err_msg=key)
+        shown = np.isin(want["pixels"][:, :, 0, 0, 0], [40 * int(key[1]) for key in keys]) & want["image_mask"]  # the slots of the broken images
+        np.testing.assert_array_equal(got["image_mask"], want["image_mask"] & ~shown)
+        np.testing.assert_array_equal(got["pixels"], np.where(shown[:, :, None, None, None], 0, want["pixels"]))
+        gone = lambda id_: id_[0] in "qc" and f"i{id_[1]}" in keys
+        lost = 0
+        for b, row in enumerate(ids if "weights" in want else ()):
+            weights = np.repeat([not gone(id_) for id_ in row], [length_of(made, id_) for id_ in row])
+            np.testing.assert_array_equal(got["weights"][b], np.pad(weights, (0, made.shape.targets - len(weights))))
+            lost += (~weights).sum()
+        assert [fault.example for fault in made.faults(step)] == [id_ for row in ids for id_ in row if gone(id_)]
+        assert sum(fault.supervised for fault in made.faults(step)) == lost
+        found += made.faults(step)
+    return found
+
+
+@pytest.mark.parametrize(["data", "reason"], BROKEN, ids=[reason for _, reason in BROKEN])
+def test_a_broken_image_takes_the_weights_of_its_examples_and_leaves_every_other_row_alone(data, reason):
+    shape = BatchShape(3, 60, 2, 24, 8)
+    whole, made = (pipeline([(source, 1.0), (texts(), 1.0)], shape=shape) for source in (questions(), spoiled(questions(), data)))
+    found = check_broken(whole, made, {"i1"}, made.steps(2))
+    assert len(found) == 4 and {fault.reason for fault in found} == {reason}  # two questions, two epochs
+
+
+@given(st.sets(st.sampled_from(["i0", "i1", "i2", "i3"])), st.integers(0, 99), st.integers(1, 4), st.integers(1, 3), st.booleans())
+@settings(max_examples=40, deadline=None)
+def test_whatever_is_broken_every_other_row_is_the_same(keys, seed, per_group, images, contrastive):
+    shape = PAIRS if contrastive else BatchShape(2, 70, images, 24, 8)
+    objective, source, rest = ("contrastive", captions(), []) if contrastive else ("next_token", questions(), [(texts(), 0.5)])
+    whole, made = (pipeline([(s, 1.5), *rest], objective, shape, seed, per_group) for s in (source, spoiled(source, b"", keys)))
+    check_broken(whole, made, keys, made.steps(2))
+
+
+def length_of(made, id_):
+    return next(int(made.table.supervised[i]) for i in range(made.total) if made.example(i).id == id_)
+
+
+def test_an_example_with_several_images_loses_them_all_and_its_neighbour_none():
+    images = questions().images
+    source = TinySource("pairs", [qa("two", ("i1", "i2"), "is it red?", "yes"), qa("one", ("i3",), "is it red?", "no")], {**images, "i2": b""})
+    made = pipeline([(source, 1.0)], shape=BatchShape(1, 60, 3, 12, 8))
+    batch, (ids,) = made.batch(0), made.ids(0)
+    order = [name for name in ids for _ in range(2 if name == "two" else 1)]
+    assert batch["image_mask"][0].tolist() == [name == "one" for name in order]
+    assert [int(pixels.max()) for pixels in batch["pixels"][0]] == [120 if name == "one" else 0 for name in order]
+    assert [fault[:2] for fault in made.faults(0)] == [("two", "empty file")]
+    assert batch["weights"].sum() == length_of(made, "one")
+
+
+def test_faults_are_those_of_the_rows_that_a_host_makes_and_every_appearance_counts():
+    source = spoiled(captions(), b"")
+    hosts = [pipeline([(source, 2.0)], "contrastive", PAIRS) for _ in range(3)]
+    parts = (slice(None), slice(0, 2), slice(2, 4))
+    for step in range(4):
+        for made, part in zip(hosts, parts):
+            equal(made.batch(step, part), {key: values[part] for key, values in hosts[0].batch(step).items()})
+        assert hosts[0].faults(step) == hosts[1].faults(step) + hosts[2].faults(step)
+    assert sum(len(hosts[0].faults(step)) for step in range(4)) == 4 and hosts[0].total == 4
+
+
+def test_prefetching_makes_batches_ahead_and_loses_no_fault():
+    made = pipeline([(spoiled(questions(), b""), 1.0)])
+    steps = made.steps(2)
+    for _ in made.iterator(0, steps, prefetch=2):
+        pass
+    alone = pipeline([(spoiled(questions(), b""), 1.0)])
+    for step in range(steps):
+        alone.batch(step)
+        assert made.faults(step) == alone.faults(step)
 
 
 @pytest.mark.parametrize(

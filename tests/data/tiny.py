@@ -28,13 +28,17 @@ def qa(id_: str, images: tuple[str, ...], question: str, answer: str) -> Example
 
 @dataclasses.dataclass
 class TinySource:
+    """images: {key: the file, or what reading it raises}."""
+
     name: str
     examples: list[Example]
-    images: dict[str, bytes]
+    images: dict[str, bytes | Exception]
     faults: dict[str, str] = dataclasses.field(default_factory=dict)
     altered: dict[str, int] = dataclasses.field(default_factory=dict)
 
     def read_image(self, key: str) -> bytes:
+        if isinstance(self.images[key], Exception):
+            raise self.images[key]
         return self.images[key]
 
 

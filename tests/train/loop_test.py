@@ -6,6 +6,7 @@ import pytest
 
 from tests.train import tiny
 from vlmjax import param_rules
+from vlmjax.data.pipeline import Fault
 from vlmjax.errors import UserError
 from vlmjax.train import build, metrics
 from vlmjax.train.checkpoint import Checkpoints
@@ -73,6 +74,64 @@ def test_a_batch_of_another_shape_saves_the_state_and_names_the_key(tmp_path, in
     with pytest.raises(UserError, match=message):
         tiny.run(stage, tmp_path, data=tiny.FakeData(stage, spoil), compiled=compiled)
     assert Checkpoints(tmp_path, "instruct").latest() == 2
+    asked = []
+    tiny.run(stage, tmp_path, data=tiny.FakeData(stage, lambda step, batch: asked.append(step)), compiled=compiled)
+    assert asked == [2, 3, 4, 5]
+
+
+def broken(*steps):
+    """{step: faults}: e1 every time, and another example."""
+    return {number: [Fault("e1", "truncated (JPEG)", 4), Fault(f"e{number}", "empty file", 3)] for number in steps}
+
+
+def test_a_stage_with_broken_examples_ends_and_says_so_and_a_killed_one_says_the_same(tmp_path, instruct):
+    _, compiled = instruct
+    stage = tiny.stage("instruct", trainable=(("encoder/.*", False), (".*", True)), steps=6, max_broken=0.004)
+    weightless = lambda step, batch: batch["weights"].__setitem__(0, 0) if step in (0, 2, 4) else None
+    whole = tiny.run(stage, tmp_path / "whole", data=tiny.FakeData(stage, weightless, broken(0, 2, 4)), compiled=compiled, every=2).record
+    assert (whole["quarantined"], whole["quarantined_reasons"], whole["quarantined_appearances"]) == (4, {"empty file": 3, "truncated (JPEG)": 1}, 6)
+    assert whole["examples"] == 6 * 8 and whole["supervised_tokens"] == 6 * 8 * 4 - 3 * 7
+    listed = (tmp_path / "whole" / "quarantine" / "instruct.json").read_text()
+    assert json.loads(listed) == {"e1": "truncated (JPEG)", "e0": "empty file", "e2": "empty file", "e4": "empty file"}
+
+    checkpoints = Checkpoints(tmp_path / "cut", stage.name)
+
+    def die(step, batch):
+        weightless(step, batch)
+        if step == 5:
+            checkpoints.close()
+            raise Killed
+
+    with pytest.raises(Killed):
+        tiny.run(stage, tmp_path / "cut", data=tiny.FakeData(stage, die, broken(0, 2, 4)), compiled=compiled, every=2, checkpoints=checkpoints)
+    again = tiny.run(stage, tmp_path / "cut", data=tiny.FakeData(stage, weightless, broken(4)), compiled=compiled, every=2).record
+    assert {**again, "seconds": 0} == {**whole, "seconds": 0}
+    assert (tmp_path / "cut" / "quarantine" / "instruct.json").read_text() == listed
+
+
+def test_more_broken_examples_than_are_tolerated_stop_the_stage_which_can_go_on(tmp_path, instruct):
+    _, compiled = instruct
+    make = lambda share: tiny.stage("instruct", trainable=(("encoder/.*", False), (".*", True)), steps=6, max_broken=share)
+    stage = make(0.002)
+    stopped = r"stage instruct: 3 of 1000 examples are broken, max_broken is 0.002: example e1: truncated \(JPEG\); "
+    with pytest.raises(UserError, match=stopped):
+        tiny.run(stage, tmp_path / "run", data=tiny.FakeData(stage, broken=broken(0, 3)), compiled=compiled)
+    assert Checkpoints(tmp_path / "run", "instruct").latest() == 4
+    assert [row["step"] for row in metrics.read(tmp_path / "run", "instruct")] == [0, 1, 2, 3]
+    with pytest.raises(UserError, match=stopped):  # at once, and nothing more is drawn
+        tiny.run(stage, tmp_path / "run", data=tiny.FakeData(stage, lambda step, batch: step == 4 or pytest.fail("drawn")), compiled=pytest.fail)
+    stage = make(0.003)
+    again = tiny.run(stage, tmp_path / "run", data=tiny.FakeData(stage), compiled=compiled)
+    whole = tiny.run(stage, tmp_path / "whole", data=tiny.FakeData(stage, broken=broken(0, 3)), compiled=compiled)
+    assert {**again.record, "seconds": 0} == {**whole.record, "seconds": 0} and again.record["quarantined"] == 3
+    for a, b in zip(tiny.leaves(whole.state), tiny.leaves(again.state), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_a_first_batch_with_too_much_broken_stops_before_the_step_is_compiled(tmp_path):
+    stage = tiny.stage()
+    with pytest.raises(UserError, match="2 of 1000 examples are broken, max_broken is 0.001"):
+        tiny.run(stage, tmp_path, data=tiny.FakeData(stage, broken=broken(0)), compiled=pytest.fail)
 
 
 def test_a_stage_trains_in_bfloat16_over_a_frozen_copy_in_bfloat16(tmp_path):

@@ -9,6 +9,7 @@ from vlmjax.data import batch as batches
 from vlmjax.models import clip, decoder, vit
 from vlmjax.train import build, loop, metrics
 from vlmjax.train.checkpoint import Checkpoints
+from vlmjax.train.quarantine import Quarantine
 from vlmjax.train.truth import Truth
 
 vit.VARIANTS["test"] = vit.ViTConfig(size=16, patch=8, width=16, layers=3, heads=2, mlp=32)
@@ -39,10 +40,12 @@ def one_device():
 
 @dataclasses.dataclass
 class FakeData:
-    """Step s has the batch of seed s; `spoil(step, batch)` may damage it."""
+    """Step s has the batch of seed s; `spoil(step, batch)` may damage it. broken: {step: its faults}."""
 
     stage: build.Stage
     spoil: object = None
+    broken: dict = dataclasses.field(default_factory=dict)
+    total: int = 1000
 
     def batch(self, step):
         vit_config = vit.VARIANTS["test"]
@@ -59,6 +62,9 @@ class FakeData:
 
     def supervised(self, step):
         return self.stage.shape.rows * self.stage.shape.targets
+
+    def faults(self, step):
+        return self.broken.get(step, [])
 
     def iterator(self, start, stop, prefetch, rows=None):
         return FakeIterator(self, start)
@@ -96,7 +102,7 @@ def run(stage, workdir, data=None, compiled=None, every=100, start=None, checkpo
     """The loop with its writers in `workdir`."""
     logging = metrics.LoggingConfig(every=2, tensorboard=False)
     return loop.run(stage, start if start is not None else truth(stage), data or FakeData(stage), checkpoints or Checkpoints(workdir, stage.name),
-                    metrics.Writer(workdir, stage.name, logging), {"fingerprint": "f"}, logging, loop.CheckpointConfig(every=every), 0, compiled)
+                    metrics.Writer(workdir, stage.name, logging), Quarantine(workdir, stage.name), {"fingerprint": "f"}, logging, loop.CheckpointConfig(every=every), 0, compiled)
 
 
 def leaves(tree):

@@ -18,6 +18,7 @@ from vlmjax.evaluate import runner
 from vlmjax.train import build, loop, metrics, record
 from vlmjax.train.checkpoint import Checkpoints
 from vlmjax.train.metrics import say
+from vlmjax.train.quarantine import Quarantine
 from vlmjax.train.truth import Truth
 
 
@@ -62,7 +63,7 @@ def train(node: Any, changed: dict[str, list], workdir: str, data_dir: str) -> N
             say(f"{name}: {'starts' if saved.latest() is None else f'resumes at step {saved.latest()}'}")
             owners = truth.owners(stages[name].components, record.finished(log))
             outcome = loop.run(stages[name], truth.load(stages[name].components, record.finished(log)), data[name], saved,
-                               metrics.Writer(workdir, name, config.logging), {"fingerprint": log["fingerprint"], "config": mine["config"], "from": owners_by_component(owners)},
+                               metrics.Writer(workdir, name, config.logging), Quarantine(workdir, name), {"fingerprint": log["fingerprint"], "config": mine["config"], "from": owners_by_component(owners)},
                                config.logging, config.checkpoint, config.prefetch)
             rows = metrics.read(workdir, name)
             log["stages"].append({**outcome.record, "loss": {"first": rows[0]["loss"], "last": rows[-1]["loss"]}})
@@ -139,5 +140,6 @@ def owners_by_component(owners: dict[str, str]) -> dict[str, list[str]]:
 def stage_line(stage: dict[str, Any]) -> str:
     """What a finished stage did, in one line."""
     proof = f"frozen {', '.join(stage['frozen'])}: bitwise unchanged ({stage['frozen_sha256']['after'][:12]})" if stage["frozen"] else "nothing frozen"
-    return (f"{stage['name']}: {stage['steps']} steps, {stage['examples']:,} examples, loss {stage['loss']['first']:.4f} → {stage['loss']['last']:.4f}, "
+    broken = f" ({stage['quarantined']} of them broken: quarantine/{stage['name']}.json)" if stage["quarantined"] else ""
+    return (f"{stage['name']}: {stage['steps']} steps, {stage['examples']:,} examples{broken}, loss {stage['loss']['first']:.4f} → {stage['loss']['last']:.4f}, "
             f"{stage['seconds']:.0f} s; trained {', '.join(stage['trainable'])}; {proof}")

@@ -9,6 +9,9 @@ A row of questions about one image, as `processor.py` lays it out (P image token
     image_slots  -1   0 … P-1  -1                                              -1 -1
 
 Query t sees key s when segments[s] is not 0 and equals segments[t] or parents[t], and positions[s] ≤ positions[t] or prefix[s].
+
+image_mask is False where no image is, and where one could not be read. What shows such an image keeps its place and counts nowhere: its
+weights are 0; in a contrastive batch its row is no pair.
 """
 import dataclasses
 

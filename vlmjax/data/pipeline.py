@@ -3,10 +3,12 @@ import bisect
 import functools
 import threading
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import grain
 import numpy as np
 
+from vlmjax import files
 from vlmjax.data import images, lengths, measure, packing
 from vlmjax.data.batch import BatchShape, spec
 from vlmjax.data.example import Example, Source
@@ -22,6 +24,14 @@ PIXEL_BYTES = 512 << 20
 PLANNED_EXAMPLES = 1 << 23
 
 
+class Fault(NamedTuple):
+    """One appearance of a broken example: why, and how many supervised tokens have lost their weight."""
+
+    example: str
+    reason: str
+    supervised: int
+
+
 class Pipeline:
     """Batches of a stage.
 
@@ -33,6 +43,13 @@ class Pipeline:
 
     unusable: {example: reason} of what no row can hold or in which nothing is supervised. It is in no plan; more than `max_unusable` of all
     examples is an error.
+
+    An image that cannot be read or decoded breaks the examples that show it, and no others: they keep their place, their tokens and their ids,
+    with weights, pixels and image_mask 0. `faults` says which.
+
+        row        A (its image is broken)    B               C (no image)
+        weights    0 0 0                      1 1             1 1 1 1
+        image_mask 0                          1
     """
 
     def __init__(
@@ -64,6 +81,7 @@ class Pipeline:
         self._lock = threading.RLock()  # prefetching threads and the loop both ask for plans
         self._plan = functools.lru_cache(max(2, PLANNED_EXAMPLES // len(self.table)))(self._plan)
         self._ends: list[int] = []  # rows up to the end of each epoch planned so far
+        self._faults: dict[int, list[Fault]] = {}  # by step
 
     def example(self, index: int) -> Example:
         """An example by its index in the table."""
@@ -88,7 +106,10 @@ class Pipeline:
             # Numbered over the rows of all hosts: rows of one caption are positives of each other wherever they lie.
             pair = np.array([captions.index(text) for text in captions], np.int32)[part]
             batch = {"pair": pair, **{key: np.stack([row[key] for row in made]) for key in ("tokens", "segments")}}
-        return batch | self._images(shown)
+        pictures, broken = self._images(shown)
+        if broken:
+            self._faults[step] = self._take_out(plan[part], batch, broken)
+        return batch | pictures
 
     def iterator(self, start_step: int, stop_step: int, prefetch: int = 2, rows: slice | None = None) -> grain.DatasetIterator:
         """Batches of the steps start … stop−1, `prefetch` of them made ahead by a thread; `get_state` and `set_state` are Grain's."""
@@ -100,6 +121,15 @@ class Pipeline:
         whole, part = int(epochs), epochs % 1
         rows = sum(len(self.rows(epoch)) for epoch in range(whole)) + (round(part * len(self.rows(whole))) if part else 0)
         return -(-rows // self.shape.rows)
+
+    def faults(self, step: int) -> list[Fault]:
+        """What is broken in the batch of a step, or in the part of it that this process made (`batch`, which has to come first), row after row."""
+        return self._faults.get(step, [])
+
+    @property
+    def total(self) -> int:
+        """Examples in the sources."""
+        return len(self.table)
 
     def ids(self, step: int) -> list[list[str]]:
         """The examples of each row of a step."""
@@ -164,19 +194,36 @@ class Pipeline:
                 epoch += 1
         return rows
 
-    def _images(self, rows: list[list[tuple[Source, list[Example]]]]) -> dict[str, np.ndarray]:
-        """pixels and image_mask of rows, in the order in which the processor numbers their slots."""
+    def _images(self, rows: list[list[tuple[Source, list[Example]]]]) -> tuple[dict[str, np.ndarray], dict[tuple[int, int], str]]:
+        """pixels and image_mask of rows, in the order in which the processor numbers their slots, and {(row, piece): why it is broken}."""
         B, M, n = len(rows), self.shape.images, self.shape.size
-        pixels, mask = np.zeros((B, M, n, n, 3), np.uint8), np.zeros((B, M), bool)
+        pixels, mask, broken = np.zeros((B, M, n, n, 3), np.uint8), np.zeros((B, M), bool), {}
         for b, groups in enumerate(rows):
-            wanted = [(source, group[0], key) for source, group in groups for key in group[0].images]
-            for m, (source, example, key) in enumerate(wanted):
+            stop = 0
+            for piece, (source, group) in enumerate(groups):
+                start, stop = stop, stop + len(group[0].images)
                 try:
-                    pixels[b, m] = self._pixels.get(source, key)
-                except (UserError, OSError) as error:
-                    raise UserError(f"example {example.id}: image {key!r}: {error}") from None
-            mask[b, : len(wanted)] = True
-        return {"pixels": pixels, "image_mask": mask}
+                    for m, key in enumerate(group[0].images, start):
+                        pixels[b, m] = self._pixels.get(source, key)
+                    mask[b, start:stop] = True
+                except UserError as error:
+                    pixels[b, start:stop] = 0
+                    broken[b, piece] = str(error)
+        return {"pixels": pixels, "image_mask": mask}, broken
+
+    def _take_out(self, rows: Sequence[Row], batch: dict[str, np.ndarray], broken: dict[tuple[int, int], str]) -> list[Fault]:
+        """Takes the weights of broken pieces; the processor lays out the supervised tokens of a row example after example."""
+        faults = []
+        for b in sorted({b for b, _ in broken}):
+            stop = 0
+            for piece, members in enumerate(rows[b]):
+                for i in members:
+                    start, stop = stop, stop + int(self.table.supervised[i])
+                    if (b, piece) in broken:
+                        faults.append(Fault(self.example(i).id, broken[b, piece], stop - start))
+                        if stop > start:
+                            batch["weights"][b, start:stop] = 0
+        return faults
 
 
 class _Pixels:
@@ -190,8 +237,16 @@ class _Pixels:
         kept = self._kept.get((id(source), key))
         if kept is not None:
             return kept
-        pixels = images.prepare(source.read_image(key), self._layout)
+        pixels = images.prepare(_read(source, key), self._layout)
         if pixels.nbytes <= self._left:
             self._left -= pixels.nbytes
             self._kept[id(source), key] = pixels
         return pixels
+
+
+def _read(source: Source, key: str) -> bytes:
+    """UserError with a reason that can be counted: without the file's name, which stands before a colon."""
+    try:
+        return source.read_image(key)
+    except (UserError, OSError) as error:
+        raise UserError(files.reason(error).rsplit(": ", 1)[-1]) from None

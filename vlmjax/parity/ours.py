@@ -55,7 +55,7 @@ def dual_tower(model: Bundle, images: Mapping[str, bytes], seen: Sequence[str], 
 
     def loss(params):
         total, count, _ = losses.contrastive(model.clip.image_features(params, batch["pixels"]), model.clip.text_features(params, batch["tokens"], batch["segments"]),
-                                             model.clip.logit_scale(params), jnp.arange(n))
+                                             model.clip.logit_scale(params), jnp.arange(n), jnp.ones(n, bool))
         return total / count
 
     return out | _loss_and_gradient(model, loss, FAMILIES[model.family].components)

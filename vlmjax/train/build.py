@@ -74,8 +74,8 @@ class StageConfig:
 
     data: ((`NAME:SPLIT:VIEW`, passes over it per epoch), …). per_group: examples about one image that share its row and tokens.
     resize: the image treatment (layout.RESIZE_RULES). template: of its conversations, empty: the run's.
-    max_unusable: share of the examples that may be left out because no row can hold them or nothing in them is supervised. max_broken: share
-    whose images may turn out to be unreadable.
+    max_unusable: share of the examples that may be left out because no row can hold them or nothing in them is supervised.
+    max_broken: share of the examples of its sources that may have an image that cannot be read; the stage stops when it has met more.
     Either `steps` or `epochs` is given.
 
     weighting: what a supervised token counts, n of them being in its example: `token` 1, `example` 1/n (every example counts the same),
@@ -271,7 +271,7 @@ def loss_of(model: Any, objective: str) -> step.Loss:
         def loss(params, batch, key=None):
             image = model.image_features(params, batch["pixels"], key)
             text = model.text_features(params, batch["tokens"], batch["segments"], key)
-            return losses.contrastive(image, text, model.logit_scale(params), batch["pair"])
+            return losses.contrastive(image, text, model.logit_scale(params), batch["pair"], batch["image_mask"][:, 0])
     else:
         def loss(params, batch, key=None):
             return losses.next_token(model.logits(params, batch, key), batch["targets"], batch["weights"])

@@ -14,8 +14,8 @@ class Checkpoints:
     """`stages/NAME/STEP/{params,rest,data,about}`. Saving is asynchronous; a step becomes visible only when it is complete.
 
     params: the trained leaves alone, so that a later stage reads nothing else. rest: optimizer state and counters. data: the
-    iterator's state. about: the config's fingerprint and, for what the stage does not train, a reference
-    {component: {from, sha256}}.
+    iterator's state and what was found broken up to it. about: the config's fingerprint and, for what the stage does not train, a
+    reference {component: {from, sha256}}.
     """
 
     def __init__(self, workdir: epath.PathLike, stage: str, keep: int = 2):
@@ -27,15 +27,15 @@ class Checkpoints:
     def latest(self) -> int | None:
         return self._manager.latest_step()
 
-    def save(self, step: int, learned: state.Learned, iterator: Any, about: dict[str, Any]) -> None:
+    def save(self, step: int, learned: state.Learned, data: dict[str, Any], about: dict[str, Any]) -> None:
         if step == self.latest():
             return
         params, rest = _named(learned)
-        items = dict(params=ocp.args.StandardSave(params), rest=ocp.args.StandardSave(rest), data=ocp.args.JsonSave(iterator), about=ocp.args.JsonSave(about))
+        items = dict(params=ocp.args.StandardSave(params), rest=ocp.args.StandardSave(rest), data=ocp.args.JsonSave(data), about=ocp.args.JsonSave(about))
         self._manager.save(step, args=ocp.args.Composite(**items))
 
     def restore(self, abstract: state.Learned) -> tuple[state.Learned, Any, dict[str, Any]]:
-        """The newest step, placed as `abstract` says → (learned, state of the data iterator, about)."""
+        """The newest step, placed as `abstract` says → (learned, data, about)."""
         params, rest = _named(abstract)
         found = self._restore(params=ocp.args.StandardRestore(params), rest=ocp.args.StandardRestore(rest), data=ocp.args.JsonRestore(), about=ocp.args.JsonRestore())
         leaves = {**found["params"], **found["rest"]}

@@ -10,9 +10,11 @@ import numpy as np
 
 from vlmjax import optim, param_rules, sharding, stacks
 from vlmjax.data import batch as batches
+from vlmjax.data.pipeline import Fault
 from vlmjax.errors import UserError
 from vlmjax.train import build, metrics, once, proof, state, step
 from vlmjax.train.checkpoint import Checkpoints
+from vlmjax.train.quarantine import Quarantine
 
 REACH_STEPS = 50  # by then every trainable leaf must have had a gradient
 
@@ -26,12 +28,16 @@ class CheckpointConfig:
 
 
 class Data(Protocol):
-    """What a stage reads: batches by step, and what is in them."""
+    """What a stage reads: batches by step, and what is in them. total: examples in its sources. faults: of the rows this process has made for
+    a step."""
+
+    total: int
 
     def iterator(self, start: int, stop: int, prefetch: int, rows: slice | None) -> Iterator[dict[str, np.ndarray]]: ...
     def ids(self, step: int) -> list[list[str]]: ...
     def examples(self, step: int) -> int: ...
     def supervised(self, step: int) -> int: ...
+    def faults(self, step: int) -> list[Fault]: ...
 
 
 @dataclasses.dataclass
@@ -81,8 +87,8 @@ def prove_before(stage: build.Stage) -> dict[str, Any]:
     return {"flops_per_step": flops, "optimizer_bytes": sizes}
 
 
-def run(stage: build.Stage, truth: dict[str, Any], data: Data, checkpoints: Checkpoints, writer: metrics.Writer, about: dict[str, Any],
-        logging: metrics.LoggingConfig, cadence: CheckpointConfig, prefetch: int, compiled: Callable | None = None) -> Outcome:
+def run(stage: build.Stage, truth: dict[str, Any], data: Data, checkpoints: Checkpoints, writer: metrics.Writer, quarantine: Quarantine,
+        about: dict[str, Any], logging: metrics.LoggingConfig, cadence: CheckpointConfig, prefetch: int, compiled: Callable | None = None) -> Outcome:
     """Trains to `stage.steps`, from the newest checkpoint if there is one. `compiled`: a step already compiled (tests pass wrong ones)."""
     began = time.monotonic()
     program = prove_before(stage)
@@ -97,15 +103,17 @@ def run(stage: build.Stage, truth: dict[str, Any], data: Data, checkpoints: Chec
         if saved.get("frozen_sha256") != about["frozen_sha256"]:
             raise proof.ProofError(f"stage {stage.name}: the frozen parameters are not those its checkpoint in {checkpoints.directory} was trained with")
         train = state.TrainState(learned, train.frozen)
-        iterator.set_state(position)
-    train = _steps(stage, train, iterator, data, compiled, checkpoints, writer, about, logging, cadence)
+        iterator.set_state(position["iterator"])
+        quarantine.set_state(position["quarantined"])
+    train = _steps(stage, train, iterator, data, compiled, checkpoints, writer, quarantine, about, logging, cadence)
     proof.check_reached(stage.name, train.learned.reached, stage.steps)
     after = proof.digests(train.frozen)
     proof.check_unchanged(stage.name, before, after, "during training")
-    checkpoints.save(stage.steps, train.learned, iterator.get_state(), about)
+    checkpoints.save(stage.steps, train.learned, _position(iterator.get_state(), quarantine), about)
     checkpoints.close()
     writer.close()
-    return Outcome({**_totals(stage, data), **program, **_sizes(train),
+    quarantine.write()
+    return Outcome({**_totals(stage, data, quarantine), **program, **_sizes(train),
                     "frozen_sha256": {"before": proof.sha256(before), "after": proof.sha256(after)} if before else None,
                     "skipped_nonfinite": int(train.learned.skipped), "recompiles": 0, "seconds": round(time.monotonic() - began, 1)}, train)
 
@@ -116,37 +124,56 @@ def own_rows(rows: int) -> slice | None:
     return None if processes == 1 else slice(rows * index // processes, rows * (index + 1) // processes)
 
 
-def _steps(stage, train, iterator, data, compiled, checkpoints, writer, about, logging, cadence) -> state.TrainState:
-    place = sharding.batch(stage.mesh)
+def _steps(stage, train, iterator, data, compiled, checkpoints, writer, quarantine, about, logging, cadence) -> state.TrainState:
+    place, local = sharding.batch(stage.mesh), dataclasses.replace(stage.shape, rows=stage.shape.rows // jax.process_count())
+    waited = 0.0
+
+    def draw(number: int) -> dict[str, jax.Array]:
+        """The batch of a step on the devices. One that the step was not compiled for saves the state before it."""
+        nonlocal waited
+        before, asked = iterator.get_state(), time.monotonic()
+        rows = next(iterator)
+        waited += time.monotonic() - asked
+        try:
+            batches.check(rows, stage.config.objective, local, _vocabulary(stage))
+        except UserError:
+            quarantine.settle()
+            checkpoints.save(number, train.learned, _position(before, quarantine), about)
+            checkpoints.close()
+            raise
+        quarantine.add(number, data.faults(number))
+        return {key: jax.make_array_from_process_local_data(place, value) for key, value in rows.items()}
+
+    def tolerable() -> None:
+        quarantine.settle()
+        quarantine.check(stage.config.max_broken, data.total)
+
     first = int(train.learned.step)
-    ready = next(iterator) if first < stage.steps else None  # what is wrong with the first batch is said before minutes of compiling
+    ready = draw(first) if first < stage.steps else None  # what is wrong with the first batch is said before minutes of compiling
+    tolerable()
     compiled = compiled or stage.compile()
     progress = metrics.Progress(stage.name, first, stage.steps, data.examples(first) if first < stage.steps else 1, logging)
     pending: list[tuple[int, dict[str, jax.Array]]] = []
-    waited = 0.0
     for number in range(first, stage.steps):
-        asked = time.monotonic()
-        rows, ready = next(iterator) if ready is None else ready, None
-        waited += time.monotonic() - asked
-        local = dataclasses.replace(stage.shape, rows=stage.shape.rows // jax.process_count())
-        try:
-            batches.check(rows, stage.config.objective, local, _vocabulary(stage))
-            batch = {key: jax.make_array_from_process_local_data(place, value) for key, value in rows.items()}
-        except UserError:
-            checkpoints.save(number, train.learned, iterator.get_state(), about)
-            checkpoints.close()
-            raise
+        batch, ready = draw(number) if ready is None else ready, None
         train, values = advance(compiled, train, batch)
         pending.append((number, values))
         done, save = number + 1, (number + 1) % cadence.every == 0 or number + 1 == stage.steps
         if save or done % logging.every == 0 or done == REACH_STEPS:
             _drain(stage, pending, data, train, writer, progress, done, waited)
             waited, pending = 0.0, []
+            try:
+                tolerable()
+            except UserError:
+                writer.close()
+                checkpoints.save(done, train.learned, _position(iterator.get_state(), quarantine), about)
+                checkpoints.close()
+                raise
         if done == REACH_STEPS:
             proof.check_reached(stage.name, train.learned.reached, done)
         if save and done < stage.steps:
             writer.flush()
-            checkpoints.save(done, train.learned, iterator.get_state(), about)
+            checkpoints.save(done, train.learned, _position(iterator.get_state(), quarantine), about)
     progress.close()
     return train
 
@@ -175,10 +202,15 @@ def _vocabulary(stage: build.Stage) -> int:
     return stage.model.text_tower.config.vocab if stage.config.objective == "contrastive" else stage.model.decoder.config.vocabulary
 
 
-def _totals(stage: build.Stage, data: Data) -> dict[str, Any]:
+def _position(iterator: Any, quarantine: Quarantine) -> dict[str, Any]:
+    """Where a stage is in its data, and what it has found broken up to there."""
+    return {"iterator": iterator, "quarantined": quarantine.get_state()}
+
+
+def _totals(stage: build.Stage, data: Data, quarantine: Quarantine) -> dict[str, Any]:
     examples = sum(data.examples(s) for s in range(stage.steps))
     return {"name": stage.name, "objective": stage.config.objective, "steps": stage.steps, "examples": examples, "examples_per_step": round(examples / stage.steps, 2),
-            "supervised_tokens": sum(data.supervised(s) for s in range(stage.steps)), "quarantined": 0}
+            "supervised_tokens": sum(data.supervised(s) for s in range(stage.steps)) - quarantine.supervised, **quarantine.record()}
 
 
 def _sizes(train: state.TrainState) -> dict[str, dict[str, int]]:

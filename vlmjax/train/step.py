@@ -46,18 +46,20 @@ def make(loss: Loss, optimizer: optax.GradientTransformation, schedule: optax.Sc
     """→ step(learned, frozen, batch) -> (learned, metrics {name: f32[]}).
 
     Sums and counts are accumulated and divided once, so the loss does not depend on how rows are grouped or split. A step
-    whose loss or gradient is not finite changes nothing but `step` and `skipped`. key: number of the step → key of its dropout; None: nothing is dropped.
+    whose loss or gradient is not finite changes nothing but `step` and `skipped`. One in whose batch nothing has weight (every example is
+    broken) changes nothing but `step`, not even moments and decay, and its loss is 0. key: number of the step → key of its dropout; None:
+    nothing is dropped.
     """
     differentiate = gradients(loss, accumulate)
 
     def step(learned: Learned, frozen: Any, batch: Batch) -> tuple[Learned, dict[str, jax.Array]]:
         (total, count, hits), grads = differentiate(learned.trainable, frozen, batch, key(learned.step) if key else None)
-        count = jnp.where(count > 0, count, 1.0)
+        counts, count = count > 0, jnp.where(count > 0, count, 1.0)
         grads = jax.tree.map(lambda g: g / count, grads)
         updates, opt_state = optimizer.update(grads, learned.opt_state, learned.trainable)
         trainable = optax.apply_updates(learned.trainable, updates)
         finite = jnp.isfinite(total) & jnp.isfinite(optax.global_norm(grads))
-        keep = lambda new, old: jax.tree.map(lambda n, o: jnp.where(finite, n, o), new, old)
+        keep = lambda new, old: jax.tree.map(lambda n, o: jnp.where(finite & counts, n, o), new, old)
         moved = {path: learned.reached[path] | _moved(path, grad) for path, grad in param_rules.flatten(grads).items()}
         metrics = {"loss": total / count, "accuracy": hits / count, "lr": schedule(learned.step), "finite": finite.astype(jnp.float32)}
         for kind, norms in (("grad_norm", by_component(grads)), ("param_norm", by_component(trainable)), ("update_norm", by_component(updates))):
