@@ -49,6 +49,7 @@ def get_config(arg: str = "") -> ConfigDict:
     c.checkpoint = ConfigDict(dict(every=100, keep=2))
     c.logging = ConfigDict(dict(every=20, line_seconds=10.0, tensorboard=True))
     c.prefetch = 4
+    c.workers = 1
     c.expected_seconds = 300
     if arg == "tiny":
         for name, epochs in (("contrast", 1.0), ("language", 0.05), ("align", 0.1), ("instruct", 0.1)):

@@ -41,5 +41,6 @@ def get_config(arg: str = "") -> ConfigDict:
     c.preflight = ConfigDict(dict(samples=2, images=64, max_overlap=0.0, other_template=False))
     c.checkpoint = ConfigDict(dict(every=100, keep=2))
     c.logging = ConfigDict(dict(every=10, line_seconds=30.0, tensorboard=True))
-    c.prefetch = 4
+    c.prefetch = 16
+    c.workers = 16
     return c

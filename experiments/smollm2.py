@@ -44,5 +44,6 @@ def get_config(arg: str = "") -> ConfigDict:
     c.checkpoint = ConfigDict(dict(every=20, keep=2))
     c.logging = ConfigDict(dict(every=5, line_seconds=20.0, tensorboard=True))
     c.prefetch = 4
+    c.workers = 1
     c.expected_seconds = 1800
     return c

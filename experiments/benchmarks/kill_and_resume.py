@@ -5,6 +5,10 @@ time drawn uniformly over the whole run (start-up, saves, stage changes and eval
 Every file that says what was learned or answered must be equal: parameters, optimizer state, results, predictions, metrics.
 
     python experiments/benchmarks/kill_and_resume.py --times=10 [--config=experiments/demo.py:tiny] [--seed=0]
+    python experiments/benchmarks/kill_and_resume.py --mixture --times=50
+
+--mixture: one stage over a weighted mixture of three sources, with and without images, packed several examples to a row, shuffled, made ahead by two
+workers, over the ends of several epochs. metrics/ holds a checksum of the examples of every row of every step, so their sequence is compared, too.
 """
 import argparse
 import hashlib
@@ -20,14 +24,18 @@ import tempfile
 import time
 
 VOLATILE = ("examples_per_second", "data_wait")
+_SOURCES = (("easy_vqa:train[:60]:questions", 1.0), ("easy_vqa:train[60:120]:captions", 1.5), ("easy_vqa:train[:20]:texts", 0.3))
+MIXTURE = ("--config.run=('instruct',)", f"--config.stages.instruct.data={_SOURCES}".replace(" ", ""), "--config.stages.instruct.length=320", "--config.stages.instruct.images=3",
+           "--config.stages.instruct.targets=64", "--config.stages.instruct.batch=4", "--config.stages.instruct.epochs=5.0", "--config.workers=2",
+           "--config.evaluate.after.contrast=()", "--config.evaluate.after.align=()", "--config.evaluate.after.instruct=()", "--config.checkpoint.every=20")
 
 
-def start(config: str, workdir: pathlib.Path, log: pathlib.Path) -> subprocess.Popen:
-    command = [sys.executable, "-m", "vlmjax", "train", f"--config={config}", f"--workdir={workdir}"]
+def start(config: list[str], workdir: pathlib.Path, log: pathlib.Path) -> subprocess.Popen:
+    command = [sys.executable, "-m", "vlmjax", "train", *config, f"--workdir={workdir}"]
     return subprocess.Popen(command, stdout=log.open("a"), stderr=subprocess.STDOUT, start_new_session=True)
 
 
-def finish(config: str, workdir: pathlib.Path, log: pathlib.Path) -> None:
+def finish(config: list[str], workdir: pathlib.Path, log: pathlib.Path) -> None:
     if start(config, workdir, log).wait():
         sys.exit(f"the run failed:\n{log.read_text()[-2000:]}")
 
@@ -41,8 +49,8 @@ def contents(workdir: pathlib.Path) -> dict[str, str]:
     from vlmjax.train import metrics
 
     sha = lambda data: hashlib.sha256(data).hexdigest()
-    out = {f.name: sha(f.read_bytes()) for f in [workdir / "model" / "model.safetensors", *sorted((workdir / "predictions").iterdir())]}
-    results = json.loads((workdir / "results.json").read_text())
+    out = {f.name: sha(f.read_bytes()) for f in [workdir / "model" / "model.safetensors", *sorted((workdir / "predictions").glob("*"))]}
+    results = json.loads((workdir / "results.json").read_text()) if (workdir / "results.json").exists() else {}
     for entry in results.values():
         entry["provenance"].pop("commit")  # differs when someone commits beside the runs
     out["results.json"] = sha(json.dumps(results).encode())
@@ -73,25 +81,27 @@ def main() -> None:
     flags.add_argument("--config", default="experiments/demo.py:tiny")
     flags.add_argument("--times", type=int, default=10)
     flags.add_argument("--seed", type=int, default=0)
+    flags.add_argument("--mixture", action="store_true")
     args = flags.parse_args()
+    config = [f"--config={args.config}", *(MIXTURE if args.mixture else ())]
     os.environ.setdefault("JAX_PLATFORMS", "cpu")
     root, draw, equal = pathlib.Path(tempfile.mkdtemp(prefix="kill_and_resume_")), random.Random(args.seed), 0
-    finish(args.config, root / "warm", root / "log")  # fills the compilation cache, so that the timed run is as long as the killed ones
+    finish(config, root / "warm", root / "log")  # fills the compilation cache, so that the timed run is as long as the killed ones
     began = time.monotonic()
-    finish(args.config, root / "whole", root / "log")
+    finish(config, root / "whole", root / "log")
     seconds = time.monotonic() - began
     whole, warm = contents(root / "whole"), contents(root / "warm")
     print(f"undisturbed: {seconds:.0f} s, two such runs {'equal' if whole == warm else 'DIFFER'}", flush=True)
     for n in range(args.times):
         workdir, after = root / f"killed{n}", draw.uniform(0, seconds)
-        process = start(args.config, workdir, root / "log")
+        process = start(config, workdir, root / "log")
         try:
             process.wait(timeout=after)
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
         at = reached(workdir)
-        finish(args.config, workdir, root / "log")
+        finish(config, workdir, root / "log")
         got = contents(workdir)
         differ = [name for name in sorted({*whole, *got}) if whole.get(name) != got.get(name)]
         equal += not differ

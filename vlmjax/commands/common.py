@@ -142,9 +142,9 @@ def layout(encoder: object | None, projector: object | None, resize: str) -> Ima
     return ImageLayout(encoder.size, encoder.patch, resize, encoder.mean, encoder.std, projector.shuffle if projector else 1) if encoder else None
 
 
-def pipeline(name: str, config: build.StageConfig, sources: list[tuple[Source, float]], processor: Processor, shape: BatchShape, seed: int) -> Pipeline:
+def pipeline(name: str, config: build.StageConfig, sources: list[tuple[Source, float]], processor: Processor, shape: BatchShape, seed: int, workers: int) -> Pipeline:
     """Two stages over one source see it in different orders. What cannot be used is left out, and preflight decides whether that is too much."""
-    return Pipeline(sources, processor, config.objective, shape, seed + zlib.crc32(name.encode()), config.per_group, 1.0, config.weighting)
+    return Pipeline(sources, processor, config.objective, shape, seed + zlib.crc32(name.encode()), config.per_group, 1.0, config.weighting, workers)
 
 
 def run_directory(path: str) -> epath.Path:

@@ -23,7 +23,7 @@ from vlmjax.train import build, loop, metrics
 @dataclasses.dataclass(frozen=True)
 class RunConfig:
     """The keys of a config file; what is inside each group is said by its own room. added_tokens: special tokens that the run adds to its tokenizer; their
-    rows, decoder/added_embed and decoder/added_head, learn by rules of their own."""
+    rows, decoder/added_embed and decoder/added_head, learn by rules of their own. prefetch: batches made ahead; workers: threads that make them."""
 
     run: tuple[str, ...]
     stages: dict[str, build.StageConfig]
@@ -40,6 +40,7 @@ class RunConfig:
     logging: metrics.LoggingConfig = metrics.LoggingConfig()
     preflight: PreflightConfig = PreflightConfig()
     prefetch: int = 2
+    workers: int = 1
     expected_seconds: int = 0
 
     def __post_init__(self):
@@ -103,5 +104,5 @@ def prepare(config: RunConfig, data_dir: str) -> Prepared:
         stage.check(f"stages.{name}", mesh)
         made.layouts[name] = common.layout(encoder if stage.images else None, projector, stage.resize)
         processor = Processor(tokenizer, templates[name], made.layouts[name])
-        made.data[name] = common.pipeline(name, stage, sources.by_stage[name], processor, build.batch_shape(stage, encoder), config.seed)
+        made.data[name] = common.pipeline(name, stage, sources.by_stage[name], processor, build.batch_shape(stage, encoder), config.seed, config.workers)
     return made

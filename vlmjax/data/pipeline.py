@@ -2,6 +2,7 @@
 import bisect
 import functools
 import threading
+import zlib
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -41,6 +42,7 @@ class Pipeline:
     ends goes on with the next. Planning reads a table of lengths; examples are read when their row is made. weighting: of supervised
     tokens, one of batch.WEIGHTINGS.
 
+    workers: threads that make batches ahead; decoding and resizing run beside each other in them.
     unusable: {example: reason} of what no row can hold or in which nothing is supervised. It is in no plan; more than `max_unusable` of all
     examples is an error.
 
@@ -54,7 +56,7 @@ class Pipeline:
 
     def __init__(
         self, sources: Sequence[tuple[Source, float]], processor: Processor, objective: str, shape: BatchShape, seed: int, per_group: int,
-        max_unusable: float = 0.0, weighting: str = "token",
+        max_unusable: float = 0.0, weighting: str = "token", workers: int = 1,
     ):
         spec(objective, shape)
         if processor.layout and processor.layout.size != shape.size:
@@ -112,9 +114,9 @@ class Pipeline:
         return batch | pictures
 
     def iterator(self, start_step: int, stop_step: int, prefetch: int = 2, rows: slice | None = None) -> grain.DatasetIterator:
-        """Batches of the steps start … stop−1, `prefetch` of them made ahead by a thread; `get_state` and `set_state` are Grain's."""
+        """Batches of the steps start … stop−1, `prefetch` of them made ahead by the workers; `get_state` and `set_state` are Grain's."""
         steps = grain.MapDataset.range(start_step, stop_step).map(lambda step: self.batch(int(step), rows))
-        return iter(steps.to_iter_dataset(grain.ReadOptions(num_threads=min(prefetch, 1), prefetch_buffer_size=prefetch)))
+        return iter(steps.to_iter_dataset(grain.ReadOptions(num_threads=min(prefetch, self.workers), prefetch_buffer_size=prefetch)))
 
     def steps(self, epochs: float) -> int:
         """Steps until every row of so many epochs has been seen."""
@@ -134,6 +136,10 @@ class Pipeline:
     def ids(self, step: int) -> list[list[str]]:
         """The examples of each row of a step."""
         return [[self.example(i).id for piece in row for i in piece] for row in self._rows_of(step)]
+
+    def digest(self, step: int) -> int:
+        """A checksum of which examples are in which row of the global batch: equal for any number of hosts and workers."""
+        return zlib.crc32(repr(self._rows_of(step)).encode())
 
     def examples(self, step: int) -> int:
         return sum(len(piece) for row in self._rows_of(step) for piece in row)

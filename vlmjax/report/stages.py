@@ -5,7 +5,7 @@ from vlmjax.report.html import Html, breakable, el, facts, join, note, section, 
 from vlmjax.report.run import Run, Stage
 
 MOST_EXTRAS = 4
-KNOWN = ("loss", "lr", "examples_per_second", "seconds", "time", "epoch")
+KNOWN = ("loss", "lr", "batch", "examples_per_second", "seconds", "time", "epoch")
 NORMS = ("grad_norm", "param_norm", "update_norm")   # whole or by component
 
 
