@@ -1,7 +1,7 @@
 """Weights go straight into shards: two real processes read a checkpoint, each its own half of it."""
 import json
 
-from tests import two_processes
+from tests import processes
 from vlmjax import pretrained
 
 MODEL = "tests/golden/llama/model"
@@ -51,7 +51,7 @@ print(json.dumps(out))
 
 
 def test_each_process_reads_its_own_part_of_a_file_and_no_other():
-    one, other = map(json.loads, two_processes.run(PROGRAM))
+    one, other = map(json.loads, processes.run(PROGRAM))
     sizes = {path: array.nbytes for path, array in pretrained.find(MODEL).arrays().items()}
     for way in ("load", "stage", "digests"):
         for differ, taken in (one[way], other[way]):

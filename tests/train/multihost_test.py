@@ -3,7 +3,7 @@ import json
 
 import pytest
 
-from tests import two_processes
+from tests import processes
 from tests.train import tiny
 from vlmjax import param_rules, stacks
 from vlmjax.train import proof
@@ -36,10 +36,10 @@ print(json.dumps({"digests": proof.digests(frozen), "quarantine": [found.get_sta
 
 @pytest.fixture(scope="module")
 def outputs(tmp_path_factory):
-    return [json.loads(output.splitlines()[-1]) for output in two_processes.run(f"TMP = {str(tmp_path_factory.mktemp('run'))!r}\n{PROGRAM}")]
+    return [json.loads(output.splitlines()[-1]) for output in processes.run(f"TMP = {str(tmp_path_factory.mktemp('run'))!r}\n{PROGRAM}")]
 
 
-def test_the_hash_is_the_same_on_one_device_and_on_two_processes(outputs):
+def test_the_hash_is_the_same_on_one_device_and_on_processes(outputs):
     stage = tiny.stage()
     frozen = {path for path, label in stage.labels.items() if not label.trainable}
     alone = proof.digests(param_rules.unflatten({path: leaf for path, leaf in tiny.truth(stage).items() if path in frozen}))

@@ -25,8 +25,8 @@ def modules(compute="float32"):
 
 def config(trainable=ALIGN, objective="next_token", steps=5, images=1, batch=8, **more):
     optimizer = optim.OptimizerConfig(lr=1e-2, decay=0.1, clip=1.0, **more.pop("optimizer", {}))
-    return build.StageConfig(objective=objective, trainable=trainable, data=(), batch=batch, length=8 if objective == "contrastive" else 12,
-                             images=images, targets=4, steps=steps, optimizer=optimizer, **more)
+    return build.StageConfig(objective=objective, trainable=trainable, data=(), batch=batch, length=more.pop("length", 8 if objective == "contrastive" else 12),
+                             images=images, targets=more.pop("targets", 4), steps=steps, optimizer=optimizer, **more)
 
 
 def stage(name="align", mesh=None, precision=build.Precision(compute="float32"), parts=None, seed=0, **kwargs):

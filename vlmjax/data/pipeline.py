@@ -70,7 +70,8 @@ class Pipeline:
         for source, passes in sources:
             if not source.examples or passes <= 0:
                 raise UserError(f"data: {source.name} has {len(source.examples)} examples and {passes} passes; both must be more than 0")
-        self.processor, self.objective, self.shape, self.seed, self.per_group, self.weighting = processor, objective, shape, seed, per_group, weighting
+        self.processor, self.objective, self.shape, self.seed = processor, objective, shape, seed
+        self.per_group, self.weighting, self.workers = per_group, weighting, workers
         self.sources = [source for source, _ in sources]
         self._passes = [passes for _, passes in sources]
         self._pixels = _Pixels(processor.layout)

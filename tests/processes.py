@@ -1,0 +1,34 @@
+"""Real processes that share eight virtual devices, as the hosts of a pod."""
+import os
+import pathlib
+import socket
+import subprocess
+import sys
+import tempfile
+
+START = """
+import sys
+import jax
+sys.stdout = open(sys.argv[3], "w")  # collectives write to the stream itself, in the middle of lines
+jax.distributed.initialize("127.0.0.1:" + sys.argv[1], num_processes=int(sys.argv[4]), process_id=int(sys.argv[2]))
+"""
+
+
+def run(program: str, count: int = 2) -> list[str]:
+    """What each of `count` processes prints."""
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        port = str(s.getsockname()[1])
+    flags = f"--xla_force_host_platform_device_count={8 // count} --xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"  # as tests/conftest.py
+    env = {**os.environ, "XLA_FLAGS": flags, "PYTHONPATH": str(pathlib.Path(__file__).parents[1])}
+    with tempfile.TemporaryDirectory() as folder:
+        printed = [pathlib.Path(folder) / str(i) for i in range(count)]
+        start = lambda i: subprocess.Popen([sys.executable, "-c", START + program, port, str(i), str(printed[i]), str(count)], env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        started = [start(i) for i in range(count)]
+        try:
+            outputs = [process.communicate(timeout=240)[0] for process in started]
+        finally:
+            for process in started:  # one that waits for the other would wait for ever
+                process.kill()
+        assert [process.returncode for process in started] == [0] * count, outputs
+        return [file.read_text().strip() for file in printed]
