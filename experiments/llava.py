@@ -2,7 +2,7 @@
 
 Question: does the first recipe give the first model, and what do the changes of llava_1_5.py bring?
 Command:  vlmjax train --config=experiments/llava.py:7b --workdir=runs/llava-1.0-7b --data_dir=DATA
-Needs in DATA: LLaVA-CC3M-Pretrain-595K/{chat.json, images/}, LLaVA-Instruct-150K/llava_instruct_150k.json (158K conversations) and coco/train2017/.
+Needs in DATA: what `vlmjax data sources llava-cc3m-595k` and `llava-instruct-150k` list.
 Arguments: `7b`, `13b`; `tiny` is the same two stages on the tiny checkpoints of tests/golden, for tests.
 Source:   haotian-liu/LLaVA v1.0.1: README.md (its table of hyperparameters), scripts/pretrain.sh and finetune_full_schedule.sh (with Vicuna v1.3, whose
           template is v1; the paper's first release had Vicuna v0). The batch of 32 is the paper's and the table's; the script's is 128.

@@ -2,7 +2,7 @@
 
 Question: does the published recipe, stage by stage, give the published model?
 Command:  vlmjax train --config=experiments/llava_1_5.py:vicuna-7b --workdir=runs/llava-7b --data_dir=DATA
-Needs in DATA: LLaVA-Pretrain/{blip_laion_cc_sbu_558k.json, images/} and LLaVA-Finetune/{llava_v1_5_mix665k.json, images/}.
+Needs in DATA: what `vlmjax data sources llava-pretrain-558k` and `llava-665k` list.
 Arguments: `vicuna-7b`, `vicuna-13b`; `tiny` is the same two stages on the tiny checkpoints of tests/golden, for tests.
 Source:   haotian-liu/LLaVA, scripts/v1_5/pretrain.sh and finetune.sh: learning rates, batches, epochs, warmup, no decay, no clipping, templates, padding.
 Differs:  a row is one example and nothing is cut: an example longer than 2048 tokens is left out and counted (at most 1 % of them), where LLaVA cuts it. The loss is the mean over all
