@@ -26,8 +26,8 @@ import time
 VOLATILE = ("examples_per_second", "data_wait")
 _SOURCES = (("easy_vqa:train[:60]:questions", 1.0), ("easy_vqa:train[60:120]:captions", 1.5), ("easy_vqa:train[:20]:texts", 0.3))
 MIXTURE = ("--config.run=('instruct',)", f"--config.stages.instruct.data={_SOURCES}".replace(" ", ""), "--config.stages.instruct.length=320", "--config.stages.instruct.images=3",
-           "--config.stages.instruct.targets=64", "--config.stages.instruct.batch=4", "--config.stages.instruct.epochs=5.0", "--config.workers=2",
-           "--config.evaluate.after.contrast=()", "--config.evaluate.after.align=()", "--config.evaluate.after.instruct=()", "--config.checkpoint.every=20")
+           "--config.stages.instruct.targets=64", "--config.stages.instruct.batch=4", "--config.stages.instruct.epochs=2.5", "--config.workers=2",
+           "--config.evaluate.after.contrast=()", "--config.evaluate.after.align=()", "--config.evaluate.after.instruct=()", "--config.checkpoint.every=7")
 
 
 def start(config: list[str], workdir: pathlib.Path, log: pathlib.Path) -> subprocess.Popen:
@@ -49,7 +49,7 @@ def contents(workdir: pathlib.Path) -> dict[str, str]:
     from vlmjax.train import metrics
 
     sha = lambda data: hashlib.sha256(data).hexdigest()
-    out = {f.name: sha(f.read_bytes()) for f in [workdir / "model" / "model.safetensors", *sorted((workdir / "predictions").glob("*"))]}
+    out = {f.name: sha(f.read_bytes()) for f in [workdir / "model" / "model.safetensors", *sorted((workdir / "predictions").glob("*")), *sorted((workdir / "quarantine").glob("*"))]}
     results = json.loads((workdir / "results.json").read_text()) if (workdir / "results.json").exists() else {}
     for entry in results.values():
         entry["provenance"].pop("commit")  # differs when someone commits beside the runs

@@ -225,3 +225,20 @@ def test_what_no_row_can_hold_is_left_out_and_said_when_that_is_tolerated():
     assert left_out and all("needs 12 tokens" in reason or "needs 13 tokens" in reason for reason in made.unusable.values())
     seen = {made.example(i).id for row in made.rows(0) for piece in row for i in piece}
     assert seen | left_out == {e.id for source in (questions(), texts()) for e in source.examples} and not seen & left_out
+
+
+@pytest.mark.parametrize(["failures", "broken"], [(2, 0), (3, 1)])
+def test_a_store_that_fails_for_a_moment_is_asked_again(monkeypatch, failures, broken):
+    monkeypatch.setattr("vlmjax.data.pipeline.RETRIES", (0.0, 0.0))
+    source, calls = captions(), []
+
+    def read(key):
+        calls.append(key)
+        if key == "i1" and calls.count(key) <= failures:
+            raise ConnectionResetError(104, "Connection reset by peer")
+        return source.images[key]
+
+    source.read_image = read
+    made = pipeline([(source, 1.0)], shape=BatchShape(4, 40, 1, 12, 8))
+    assert made.batch(0)["image_mask"].sum() == 4 - broken
+    assert [fault.reason for fault in made.faults(0)] == ["Connection reset by peer"] * broken

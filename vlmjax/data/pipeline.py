@@ -2,6 +2,7 @@
 import bisect
 import functools
 import threading
+import time
 import zlib
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -20,6 +21,9 @@ from vlmjax.layout import ImageLayout
 
 # Pixels of prepared images are kept up to this many bytes: 40,000 images of 64x64, 3,500 of 224x224.
 PIXEL_BYTES = 512 << 20
+
+# Seconds before a read that failed is tried again: what a store denies for a moment should not become part of a run's record.
+RETRIES = (0.1, 1.0)
 
 # Plans are kept up to this many examples (at most 12 bytes each), two epochs at least: `steps` makes them all before the first batch.
 PLANNED_EXAMPLES = 1 << 23
@@ -252,8 +256,11 @@ class _Pixels:
 
 
 def _read(source: Source, key: str) -> bytes:
-    """UserError with a reason that can be counted: without the file's name, which stands before a colon."""
-    try:
-        return source.read_image(key)
-    except (UserError, OSError) as error:
-        raise UserError(files.reason(error).rsplit(": ", 1)[-1]) from None
+    """UserError with a reason that can be counted: without the file's name, which stands before a colon. A store that fails is asked again."""
+    for pause in (*RETRIES, None):
+        try:
+            return source.read_image(key)
+        except (UserError, OSError) as error:
+            if pause is None or isinstance(error, (UserError, FileNotFoundError, PermissionError, IsADirectoryError)):
+                raise UserError(files.reason(error).rsplit(": ", 1)[-1]) from None
+            time.sleep(pause)
