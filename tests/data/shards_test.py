@@ -2,6 +2,7 @@ import dataclasses
 import io
 import shutil
 
+import fsspec
 import numpy as np
 import pytest
 from PIL import Image
@@ -70,7 +71,7 @@ def test_missing_and_broken_images_are_in_the_manifest_and_examples_keep_their_p
     assert len(made.facts) == 20 and made.facts.readable.sum() == 18
     sizes = {key.split("/", 2)[2]: (w, h) for key, w, h in zip(made.facts.keys, made.facts.width, made.facts.height)}
     assert sizes["folder/4.png"] == (9, 8) and sizes["folder/5.png"] == (0, 0)
-    with pytest.raises(UserError, match="folder/3.png: was missing when many was built"):
+    with pytest.raises(UserError, match="folder/3.png: was missing when built/many was built"):
         made.read_image(made.examples[3].images[0])
 
 
@@ -169,3 +170,24 @@ def test_an_image_of_another_mode_is_kept_as_it_was(tmp_path):
     shards.build(made, tmp_path / "one", "spec", 1)
     opened = built.open_source(tmp_path, "one", "all")
     assert opened.read_image(opened.examples[0].images[0]) == buffer.getvalue() and opened.facts.width.tolist() == [8]
+
+
+def test_a_set_in_a_store_is_read_from_a_mirror_of_what_is_asked_for(tmp_path, monkeypatch):
+    build(tmp_path / "many")
+    monkeypatch.setattr(shards, "MIRRORS", str(tmp_path / "mirrors"))
+    store = f"memory://{tmp_path.name}"
+    fsspec.filesystem("memory").put(str(tmp_path / "many"), f"{store}/many", recursive=True)
+    made, original = built.open_source(store, "many", "all"), built.open_source(tmp_path, "many", "all")
+    assert made.name == "built/many" and (made.facts.hashes == original.facts.hashes).all()
+    (mirror,) = (tmp_path / "mirrors").iterdir()
+    assert made.examples[20] == original.examples[20] and [path.name for path in mirror.glob("*.array_record")] == ["examples-00002.array_record"]
+    key = made.examples[0].images[0]
+    assert made.read_image(key) == original.read_image(key)
+    a, b = (Pipeline([(s, 1.0)], PROCESSOR, "next_token", SHAPE, 0, 2).batch(1) for s in (made, original))
+    assert all((a[name] == b[name]).all() for name in a)
+    fsspec.filesystem("memory").pipe(f"{store}/many/examples-00004.array_record", b"cut")
+    (mirror / "examples-00004.array_record").unlink()
+    with pytest.raises(UserError, match="examples-00004.array_record: is not the file that was built"):
+        built.BuiltSource(f"{store}/many").examples[35]
+    with pytest.raises(UserError, match="none: holds no built data set"):
+        built.open_source(store, "none", "all")

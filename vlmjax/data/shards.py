@@ -14,7 +14,7 @@ import hashlib
 import json
 import multiprocessing
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,10 +24,13 @@ from etils import epath
 from vlmjax import files
 from vlmjax.data import facts
 from vlmjax.data.example import Example, Source, Turn
+from vlmjax.data.files_at import File
 from vlmjax.errors import UserError
 
 FORMAT = 1
 MANIFEST, IMAGES, SETTINGS, PARTS = "manifest.json", "images.npz", "build.json", "parts"
+
+MIRRORS = "~/.cache/vlmjax/shards"
 
 # Examples of one shard: with photographs of 50 KB about 100 MB.
 SHARD_EXAMPLES = 2048
@@ -185,29 +188,54 @@ def _record(example: Example) -> bytes:
     return json.dumps({"id": example.id, "images": example.images, "turns": turns}, ensure_ascii=False).encode()
 
 
-class Records(Sequence):
-    """Records of shards of equal length (but the last), by index, from any thread."""
+def mirror(directory: str) -> tuple[epath.Path, str]:
+    """(where a set lies on this machine, its store or ""). A set in a store is mirrored in `MIRRORS`, by the hash of its manifest; its shards come when
+    they are first read, since ArrayRecord reads files of a disk."""
+    if "://" not in directory:
+        return epath.Path(directory), ""
+    manifest = File(f"{directory}/{MANIFEST}")
+    if not manifest.exists():
+        raise UserError(f"{directory}: holds no built data set ({MANIFEST} is missing); build it on a disk and copy its folder there")
+    content = manifest.read()
+    local = epath.Path(MIRRORS).expanduser() / hashlib.sha256(content).hexdigest()[:16]
+    if not (local / MANIFEST).exists():
+        files.write(local / IMAGES, File(f"{directory}/{IMAGES}").read())
+        files.write(local / MANIFEST, content)
+    return local, directory
 
-    def __init__(self, directory: epath.PathLike, kind: str, counts: Sequence[int]):
-        self._directory, self._kind, self._counts = os.fspath(directory), kind, counts
+
+class Records(Sequence):
+    """Records of shards of equal length (but the last), by index, from any thread. entries: of the manifest, one a shard; store: see `mirror`."""
+
+    def __init__(self, directory: epath.PathLike, entries: Sequence[Mapping[str, Any]], store: str = ""):
+        self._directory, self._entries, self._store = os.fspath(directory), entries, store
         self._readers: dict[int, ArrayRecordReader] = {}
 
     def __len__(self) -> int:
-        return sum(self._counts)
+        return sum(entry["records"] for entry in self._entries)
 
     def read(self, shard: int, index: int) -> bytes:
+        path = f"{self._directory}/{self._entries[shard]['file']}"
         reader = self._readers.get(shard)
         if reader is None:
-            path = f"{self._directory}/{self._kind}-{shard:05d}.array_record"
+            if self._store and not os.path.exists(path):
+                files.write(path, self._fetched(shard))
             reader = self._readers[shard] = ArrayRecordReader(path)
         try:
             return reader.read([index])[0]
         except (RuntimeError, ValueError, IndexError) as error:  # a file that is gone, cut or changed is noticed here
-            del self._readers[shard]
+            self._readers.pop(shard, None)
             raise UserError(f"{path}: cannot be read: {files.reason(error)[:200]}; `vlmjax data verify` says what is wrong") from None
 
+    def _fetched(self, shard: int) -> bytes:
+        entry = self._entries[shard]
+        data = File(f"{self._store}/{entry['file']}").read()
+        if hashlib.sha256(data).hexdigest() != entry["sha256"]:
+            raise UserError(f"{self._store}/{entry['file']}: is not the file that was built ({len(data):,} bytes, the manifest has {entry['bytes']:,} and another SHA-256); copy it again")
+        return data
+
     def __getitem__(self, i: int) -> bytes:
-        return self.read(*divmod(i, self._counts[0]))
+        return self.read(*divmod(i, self._entries[0]["records"]))
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_readers": {}}

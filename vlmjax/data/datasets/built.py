@@ -4,10 +4,9 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 
-from etils import epath
-
 from vlmjax.data import facts, shards
 from vlmjax.data.example import Example
+from vlmjax.data.files_at import join
 from vlmjax.errors import UserError
 
 NAME = "built"
@@ -17,22 +16,22 @@ _SPLIT = re.compile(r"(?P<name>.+?)(\[(?P<start>\d*):(?P<stop>\d*)\])?")
 class BuiltSource:
     """A built set, or a part of its examples (a `Source`). directory: where tables about the whole set are kept; part: the indexes of these examples in it."""
 
-    def __init__(self, directory: epath.PathLike, part: slice = slice(None)):
-        self.directory = epath.Path(directory)
-        self.manifest = shards.read_manifest(directory)
-        count = {kind: [entry["records"] for entry in self.manifest["files"] if entry["file"].startswith(kind)] for kind in ("examples", "images")}
+    def __init__(self, directory: str, part: slice = slice(None)):
+        self.directory, store = shards.mirror(directory)
+        self.manifest = shards.read_manifest(self.directory)
+        entries = {kind: [entry for entry in self.manifest["files"] if entry["file"].startswith(kind)] for kind in ("examples", "images")}
         self.part = range(self.manifest["examples"])[part]
-        self.name = f"{NAME}/{self.directory.name}" + (f"[{self.part.start}:{self.part.stop}]" if part != slice(None) else "")
+        self.name = f"{NAME}/{directory.rsplit('/', 1)[-1]}" + (f"[{self.part.start}:{self.part.stop}]" if part != slice(None) else "")
         self.faults: Mapping[str, str] = self.manifest["left_out"]
         self.altered: Mapping[str, int] = self.manifest["altered"]
-        self.examples = Examples(shards.Records(directory, "examples", count["examples"]), self.part)
-        self._images = shards.Records(directory, "images", count["images"])
+        self.examples = Examples(shards.Records(self.directory, entries["examples"], store), self.part)
+        self._images = shards.Records(self.directory, entries["images"], store)
 
     def read_image(self, key: str) -> bytes:
         shard, index, original = key.split("/", 2)
         data = self._images.read(int(shard), int(index))
         if not data:
-            raise UserError(f"{original}: was missing when {self.directory.name} was built")
+            raise UserError(f"{original}: was missing when {self.name} was built")
         return data
 
     @functools.cached_property
@@ -58,12 +57,12 @@ def build(data_dir: str | os.PathLike) -> None:
 
 
 def open_source(data_dir: str | os.PathLike, split: str, view: str) -> BuiltSource:
-    """split: the name of the set under `data_dir`, or its path, and optionally a part by examples; view: `all`."""
+    """split: the name of the set under `data_dir`, or its path (on a disk, gs://…), and optionally a part by examples; view: `all`."""
     match = _SPLIT.fullmatch(split)
     if view != "all" or not match:
         raise UserError(f"{NAME}: {split}:{view} is not NAME:all or NAME[START:STOP]:all")
     part = slice(*(int(match[end]) if match[end] else None for end in ("start", "stop")))
-    return _open(os.fspath(epath.Path(data_dir) / match["name"]), part.start, part.stop)
+    return _open(join(os.fspath(data_dir), match["name"]), part.start, part.stop)
 
 
 @functools.lru_cache(8)
