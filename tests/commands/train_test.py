@@ -150,7 +150,7 @@ def test_broken_images_stop_a_run_that_meets_too_many_of_them(tmp_path, capsys, 
     (["evaluate", "--model=nowhere", "--tasks=easy"], "no task 'easy'"),
     (["evaluate", "--model=nowhere", "--tasks=easy_vqa", "--mesh=fdsp:8"], "AXIS:SIZE"),
     (["report", "--workdir=nowhere"], "holds no run"),
-    (["data", "build", "easy_vqb"], "no data set 'easy_vqb'; did you mean 'easy_vqa'"),
+    (["data", "build", "easy_vqb"], "no data set 'easy_vqb' comes with a package"),
 ])
 def test_a_mistake_on_the_command_line_is_one_line(capsys, argv, message):
     assert message in fails(capsys, *argv)

@@ -37,7 +37,7 @@ def main(argv: list[str]) -> None:
 def build(args) -> None:
     if not args.name or "/" in args.name or args.name.startswith("."):
         raise UserError(f"data: give the set a --name, a plain word, not {args.name!r}" if args.name else
-                        f"data: no data set {args.what!r} comes with a package{did_you_mean(args.what, DATASETS)}; to build from a SPEC give --name=NAME")
+                        f"data: no data set {args.what!r} comes with a package (to build from a SPEC give --name=NAME){did_you_mean(args.what, DATASETS)}")
     source = common.open_source(args.what, args.data_dir, "data")
     directory = os.path.join(args.data_dir, args.name)
     with Bar(f"data build {args.name}", "shard") as bar:

@@ -34,22 +34,22 @@ def main(argv: list[str]) -> None:
     common.set_up_jax()
     made = prepare(configs.build(RunConfig, node), args.data_dir)
     color = args.color == "always" or args.color == "auto" and sys.stdout.isatty()
-    check(made, args.data_dir, lambda name, found: show(name, found, made.data[name], color))
+    check(made, args.data_dir, shown=lambda name, found: show(name, found, made.data[name], color))
     print("preflight: no reason not to start")
 
 
-def check(made: Prepared, data_dir: str, shown: Callable[[str, preflight.Findings], None] = lambda name, found: None) -> dict[str, Any]:
-    """Examines every stage, says what it found, and refuses the run for all its problems at once. → what preflight.json holds."""
+def check(made: Prepared, data_dir: str, tell: Callable[[str], None] = say, shown: Callable[[str, preflight.Findings], None] = lambda name, found: None) -> dict[str, Any]:
+    """Examines every stage, tells line by line what a person should know, and refuses the run for all its problems at once. → what preflight.json holds."""
     config = made.config
     problems = [*template(made), *image_tokens(made), *vocabulary(made)]
-    notes, stages = [], {}
+    notes, stages, told = [], {}, {}
     for name in config.run:
         stage = config.stages[name]
         found = stages[name] = preflight.examine(f"stages.{name}", made.data[name], config.preflight, stage.max_unusable, stage.max_broken)
         problems += found.problems
         notes += found.notes
-        for line in lines(name, found):
-            say(line)
+        for line in lines(found):
+            told.setdefault(line, []).append(name)
         if jax.process_index() == 0:
             shown(name, found)
     for task in dict.fromkeys(task for stage in config.run for task in config.evaluate.after.get(stage, ())):
@@ -57,16 +57,18 @@ def check(made: Prepared, data_dir: str, shown: Callable[[str, preflight.Finding
         more, unchecked = preflight.overlap(task, items, {name: made.data[name].sources for name in config.run if config.stages[name].images}, config.preflight.max_overlap)
         problems += more
         notes += unchecked
+    for line, names in told.items():
+        tell(f"{', '.join(names)}: {line}")
     for line in dict.fromkeys(notes):
-        say(f"note: {line}")
+        tell(f"note: {line}")
     preflight.refuse(problems)
     return {"stages": {name: found.plain() for name, found in stages.items()}, "notes": list(dict.fromkeys(notes))}
 
 
-def lines(name: str, found: preflight.Findings) -> list[str]:
+def lines(found: preflight.Findings) -> list[str]:
     """What a person should know of a stage's data although the run may start; nothing where all is well."""
-    out = [f"{name}: left out: {entry}" for entry in found.left_out[:3]] + [f"{name}: unreadable: {entry}" for entry in found.unreadable[:3]]
-    return out + [f"{name}: {what}: {count:,}" for what, count in found.altered.items()]
+    out = [f"left out: {entry}" for entry in found.left_out[:3]] + [f"unreadable: {entry}" for entry in found.unreadable[:3]]
+    return out + [f"{what}: {count:,}" for what, count in found.altered.items()]
 
 
 def show(name: str, found: preflight.Findings, data: Pipeline, color: bool) -> None:

@@ -41,9 +41,9 @@ def train(node: Any, changed: dict[str, list], workdir: str, data_dir: str) -> N
     mine = check_workdir(workdir, node, changed)
     made = prepare(config, data_dir)
     log = record.read(workdir) or record.start(configs.fingerprint(node), made.mesh)
-    seen = None
+    seen, known = None, []
     if set(config.run) - record.finished(log).keys():
-        seen = preflight.check(made, data_dir)
+        seen = preflight.check(made, data_dir, known.append)
     mesh, tokenizer, checkpoints, modules, templates, data, stages = made.mesh, made.tokenizer, made.checkpoints, made.modules, made.templates, made.data, made.stages
     encoder, projector = made.sizes
     used = [name for name in modules if any(name in stage.components for stage in stages.values())]
@@ -55,6 +55,8 @@ def train(node: Any, changed: dict[str, list], workdir: str, data_dir: str) -> N
 
     same_machine(log, mesh)
     say(plan(config, stages, data, mesh))
+    for line in known:
+        say(line)
     for line in beginnings(config.model, modules, checkpoints):
         say(line)
     for position, name in enumerate(config.run):
