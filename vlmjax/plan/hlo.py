@@ -145,6 +145,8 @@ class Program:
         return self.computations.get(i.calls[0], {}) if i.opcode == "fusion" and i.calls else {}
 
     def _written(self, i: Instruction, body: dict[str, Instruction]) -> int:
+        if i.opcode.endswith("-start"):  # copy: (to, from, …); all others: (from, to, …)
+            return arrays(i.type, "hbm")[0 if i.opcode == "copy-start" or i.opcode == "all-reduce-start" else 1]
         root = next((inner for inner in self._fused(i).values() if inner.root), i)
         if root.opcode == "dynamic-update-slice":
             where = self._fused(i) or body
@@ -154,7 +156,9 @@ class Program:
     def _read(self, i: Instruction, body: dict[str, Instruction]) -> int:
         fused, total = self._fused(i), 0
         if i.opcode == "dynamic-slice":
-            return sum(arrays(i.type, "hbm"))
+            return sum(arrays(i.type))
+        if i.opcode == "slice-start":
+            return arrays(i.type)[1]
         numbers = {inner.name: int(inner.operands[0]) for inner in fused.values() if inner.opcode == "parameter"}
         for position, operand in enumerate(i.operands):
             if operand not in body or i.opcode == "dynamic-update-slice" and position == 0:
@@ -186,4 +190,7 @@ def group_size(attributes: str) -> int | None:
         return int(m[1].split(",")[-1])
     if m := re.search(r"replica_groups=\{\{([\d,]+)\}", attributes):
         return len(m[1].split(","))
+    if m := re.search(r"replica_groups=mesh\[([^\]]*)\] \{([^}]*)\}", attributes):  # the axes that a group spans, or a part 'axis':(before)size of one
+        sizes = {axis: int(size) for axis, size in re.findall(r"'([^']+)'=(\d+)", m[1])}
+        return math.prod(int(part) if part else sizes[axis] for axis, part in re.findall(r"'([^']+)'(?::\(\d+\)(\d+))?", m[2]))
     return None
