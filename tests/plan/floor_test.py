@@ -2,7 +2,11 @@
 import pytest
 
 from tests.train import tiny
+from vlmjax import config as configs
+from vlmjax.commands import plan
+from vlmjax.commands.prepare import RunConfig
 from vlmjax.plan import cost, floor
+from vlmjax.train import build
 
 INSTRUCT = (("encoder/.*", False), (".*", True))
 B, T, S, P, D, F, V = 8, 12, 4, 4, 16, 32, 48  # tests/train/tiny.py: rows, places, targets, patches, width, MLP, vocabulary
@@ -46,3 +50,15 @@ def test_accumulation_costs_nothing_and_text_alone_has_no_encoder():
     assert cost.count(tiny.stage(trainable=INSTRUCT, accumulate=4)) == cost.count(tiny.stage(trainable=INSTRUCT))
     stage = tiny.stage("language", trainable=(("decoder/.*", True), (".*", False)), images=0)
     assert set(floor.stage(stage)["matrices"]) == {"decoder"} and cost.count(stage) == pytest.approx(floor.stage(stage)["total"], rel=0.01)
+
+
+def test_llava_at_its_true_size():
+    """The first stage of LLaVA-1.5-7B, of which nothing is allocated: within 5 % of 2·N·n for the encoder, 4·N·T for the decoder, 6·N·n for the projector."""
+    config = configs.build(RunConfig, configs.read("experiments/llava_1_5.py:vicuna-7b")[0])
+    parts = cost.without_remat(plan.modules(config, "unused"))
+    stage = build.stage("align", config.stages["align"], parts, config.precision, tiny.one_device(), 10)
+    sizes = {name: sum(leaf.size for path, leaf in build.abstract_params(floor.parts(stage)).items() if path.startswith(name)) for name in stage.components}
+    formula = 256 * (2 * sizes["encoder"] * 577 + 4 * sizes["decoder"] * 2048 + 6 * sizes["projector"] * 576)
+    found = floor.stage(stage)
+    assert sizes["decoder"] == 6_738_415_616 and sum(found["matrices"].values()) == pytest.approx(formula, rel=0.05)
+    assert cost.count(stage) == pytest.approx(found["total"], rel=0.001)

@@ -5,7 +5,7 @@ from typing import Any
 from vlmjax.plan.topologies import GIB, TOPOLOGIES
 
 NOTE = ("Nothing here ran on a TPU: memory and collectives are the compiler's, times are uncalibrated estimates. FLOPs count all T² pairs of attention; "
-        "MFU is the floor's FLOPs over the peak in bf16.")
+        "MFU is the floor's FLOPs over the peak in bf16; times are those at the assumed share of it, or the roofline's where that is longer.")
 
 
 def gib(count: float) -> str:
