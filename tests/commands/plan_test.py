@@ -81,6 +81,33 @@ def test_steps_come_from_the_flag_the_data_or_the_catalogue(tmp_path):
         plan.given(["align"])
 
 
+def fake(fits):
+    """Stands for cost.stage: no compiler, room where `fits(its config, slice)`."""
+    def stage(name, config, available, precision, mesh, topology, steps):
+        flops = {"counted": 2e15, "remat": 0, "floor": {"matrices": {"decoder": 2e15}, "attention": {}, "similarity": 0, "total": 2e15}}
+        out = {"mesh": vars(mesh), "batch": config.batch, "length": config.length, "accumulate": config.accumulate, "remat": ["full"], "steps": steps, "parameters": {"decoder": 1}, "optimizer": {"decoder": 0},
+               "flops": flops, "usable": 2**34, "batch_bytes": 0}
+        if not fits(config, topology):
+            return {**out, "fits": False, "needs": 2**35, "message": "no room"}
+        roof = {"step": 0.1, "compute": 0.1, "hbm": 0.0, "ici": 0.0, "bound": "compute", "mfu": 1.0}
+        return {**out, "fits": True, "peak": 2**33, "activations": 2**32, "collectives": {}, "roofline": roof}
+    return stage
+
+
+@pytest.mark.parametrize("fits, key, expected", [(lambda config, topology: config.accumulate >= 4, "flags", ["--config.stages.align.accumulate=4"]),
+                                                 (lambda config, topology: topology.chips >= 64, "topology", "v5e-64"), (lambda config, topology: False, None, None)])
+def test_where_a_stage_does_not_fit_only_what_was_compiled_is_offered(monkeypatch, tmp_path, capsys, fits, key, expected):
+    monkeypatch.setattr(plan.cost, "stage", fake(fits))
+    node, _ = configs.read(f"{LLAVA}:vicuna-7b")
+    made = plan.plan(node, LLAVA, plan.topologies.find("v5e-16"), 0.5, {}, str(tmp_path), ("align",))
+    entry = made["stages"]["align"]
+    assert not entry["cost"]["fits"] and "run" not in entry
+    found = entry.get("change") or entry.get("smallest")
+    assert (found and found[key]) == expected
+    assert any(line.startswith("  instead ") for line in table.lines(made)) and len(table.markdown([made])) == (3 if key is None else 4)
+    assert plan.file_name({**made, "versions": {"jax": "1", "libtpu": "2"}}).startswith("v5e-16-")
+
+
 def test_a_stage_that_does_not_fit_is_said_so_in_the_last_line():
     flops = {"counted": 2e12, "remat": 5e11, "floor": {"matrices": {"decoder": 1e12}, "attention": {"decoder": 4e11}, "similarity": 0, "total": 1.4e12}}
     cost = {"fits": False, "needs": 40 * 2**30, "usable": 15.75 * 2**30, "message": "RESOURCE_EXHAUSTED: no room", "parameters": {"decoder": 2**30}, "optimizer": {"decoder": 0}, "flops": flops,

@@ -103,7 +103,9 @@ def find_change(entry: dict[str, Any], name: str, stage: build.StageConfig, avai
 
 
 def versions() -> dict[str, str]:
-    return {name: importlib.metadata.version(name) for name in ("vlmjax", "jax", "jaxlib", "libtpu", "flax", "optax")}
+    """Of what can change a plan; the command has made sure that libtpu is there."""
+    installed = {dist.metadata["Name"]: dist.version for dist in importlib.metadata.distributions()}
+    return {name: installed.get(name, "none") for name in ("vlmjax", "jax", "jaxlib", "libtpu", "flax", "optax")}
 
 
 def modules(config: RunConfig, data_dir: str) -> dict[str, Any]:
