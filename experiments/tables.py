@@ -77,6 +77,12 @@ def parity() -> str:
     return "\n".join([*table.MARKDOWN_HEADER, *lines, "", f"Made after commit {commit}, {datetime.date.today()}, on a CPU."])
 
 
+def commit(made: dict) -> str:
+    """Shortened; `+` when files differed from it."""
+    whole = made["git_commit"] or "unknown"
+    return whole[:10] + "+" * whole.endswith("+")
+
+
 def plans() -> str:
     """Every saved plan, by config and slice."""
     from vlmjax.plan import table
@@ -85,7 +91,7 @@ def plans() -> str:
     lines = []
     for config in dict.fromkeys(plan["config"] for plan in made):
         own = [plan for plan in made if plan["config"] == config]
-        dates = sorted({f"{plan['topology']} on {plan['date']} at {(plan['git_commit'] or 'unknown')[:10]} with jax {plan['versions']['jax']}, libtpu {plan['versions']['libtpu']}" for plan in own})
+        dates = sorted({f"{plan['topology']} on {plan['date']} at {commit(plan)} with jax {plan['versions']['jax']}, libtpu {plan['versions']['libtpu']}" for plan in own})
         lines += [f"`{config}`, times at an assumed {100 * own[0]['share']:.0f} % of the bf16 peak, or the roofline's where that is longer:", "", *table.markdown(own), "", f"Compiled: {'; '.join(dates)}.", table.NOTE, ""]
     return "\n".join(lines).rstrip()
 
