@@ -2,6 +2,7 @@
 
     python experiments/tables.py demo [--workdir=runs/demo]      after launch/demo.sh: the demo's scores, in README.md
     python experiments/tables.py smollm2 [--workdir=runs/smollm2] after launch/demo.sh smollm2: its scores and text ability, in experiments/README.md
+    python experiments/tables.py plans                           after vlmjax plan --output=launch/plans: what slices cost, in launch/README.md
     python experiments/tables.py parity                          against tests/golden: errors per family and stage, in vlmjax/weights/README.md
 """
 import argparse
@@ -76,14 +77,35 @@ def parity() -> str:
     return "\n".join([*table.MARKDOWN_HEADER, *lines, "", f"Made after commit {commit}, {datetime.date.today()}, on a CPU."])
 
 
+def commit(made: dict) -> str:
+    """Shortened; `+` when files differed from it."""
+    whole = made["git_commit"] or "unknown"
+    return whole[:10] + "+" * whole.endswith("+")
+
+
+def plans() -> str:
+    """Every saved plan, by config and slice."""
+    from vlmjax.plan import table
+
+    made = sorted((json.loads(path.read_text()) for path in (TOP / "launch" / "plans").glob("*.json")), key=lambda plan: (plan["config"], plan["topology"][:3], plan["chips"]))
+    lines = []
+    for config in dict.fromkeys(plan["config"] for plan in made):
+        own = [plan for plan in made if plan["config"] == config]
+        dates = sorted({f"{plan['topology']} on {plan['date']} at {commit(plan)} with jax {plan['versions']['jax']}, libtpu {plan['versions']['libtpu']}" for plan in own})
+        lines += [f"`{config}`, times at an assumed {100 * own[0]['share']:.0f} % of the bf16 peak, or the roofline's where that is longer:", "", *table.markdown(own), "", f"Compiled: {'; '.join(dates)}.", table.NOTE, ""]
+    return "\n".join(lines).rstrip()
+
+
 if __name__ == "__main__":
     flags = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    flags.add_argument("table", choices=("demo", "smollm2", "parity"))
+    flags.add_argument("table", choices=("demo", "smollm2", "plans", "parity"))
     flags.add_argument("--workdir", type=pathlib.Path)
     args = flags.parse_args()
     if args.table == "demo":
         put(TOP / "README.md", "demo-table", demo(args.workdir or TOP / "runs" / "demo"))
     elif args.table == "smollm2":
         put(TOP / "experiments" / "README.md", "smollm2-table", smollm2(args.workdir or TOP / "runs" / "smollm2"))
+    elif args.table == "plans":
+        put(TOP / "launch" / "README.md", "plan-table", plans())
     else:
         put(TOP / "vlmjax" / "weights" / "README.md", "parity-table", parity())

@@ -7,8 +7,9 @@ import sys
 from vlmjax.errors import UserError, did_you_mean
 
 COMMANDS = {"train": "train a model in stages, or resume", "preflight": "check a run's data before its first step, and show it", "evaluate": "score a model with controls", "report": "write report.html of a run",
+            "plan": "does a run fit on a TPU slice, and what does it cost",
             "data": "build and check data sets", "convert": "write a model as transformers reads it", "parity": "compare with transformers, stage by stage",
-            "list": "what exists: encoders, projectors, decoders, tasks"}
+            "list": "what exists: encoders, projectors, decoders, tasks, TPU slices"}
 
 
 def keep_freed_memory() -> None:

@@ -67,6 +67,15 @@ def test_merge_and_pick_compile_without_a_collective():
     assert "all-gather" in control.compile().as_text()  # the reader above would see one
 
 
+def test_activations_keep_their_rows_on_their_device():
+    """Without constraints the partitioner may split the width of activations as parameters are split, and gather the whole batch on every device."""
+    text = tiny.stage(mesh=sharding.make_mesh(sharding.MeshConfig(fsdp=4, tensor=2)), trainable=INSTRUCT).lower().as_text()
+    constraints = [line for line in text.splitlines() if "sharding_constraint" in line]
+    assert any('[{"replica", "fsdp"}, {}, {}]> : tensor<8x12x16x' in line for line in constraints)  # between layers
+    assert any('[{"replica", "fsdp"}, {}, {"tensor"}, {}]>' in line for line in constraints)  # heads
+    assert not [line for line in constraints if "tensor<8x12x16x" in line and '{"replica", "fsdp"}' not in line]
+
+
 @pytest.mark.parametrize("shape, message", [(dict(fsdp=3), "does not use exactly the 8 devices"), (dict(replica=-1, fsdp=-1), "at most one may be -1")])
 def test_a_mesh_that_does_not_fit_the_devices_is_refused(shape, message):
     with pytest.raises(Exception, match=message):

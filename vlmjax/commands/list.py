@@ -5,8 +5,10 @@ from vlmjax.commands.common import Flags
 from vlmjax.data.datasets import DATASETS
 from vlmjax.evaluate.tasks import TASKS
 from vlmjax.models import clip, decoder, projector, vit
+from vlmjax.plan.topologies import TOPOLOGIES
 
-KINDS = {"encoders": vit.VARIANTS, "projectors": projector.VARIANTS, "decoders": decoder.VARIANTS, "text_towers": clip.VARIANTS, "tasks": TASKS, "datasets": DATASETS}
+KINDS = {"encoders": vit.VARIANTS, "projectors": projector.VARIANTS, "decoders": decoder.VARIANTS, "text_towers": clip.VARIANTS, "tasks": TASKS, "datasets": DATASETS,
+         "topologies": TOPOLOGIES}
 
 
 def main(argv: list[str]) -> None:

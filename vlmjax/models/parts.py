@@ -1,11 +1,13 @@
 """Small pieces that several components share."""
 import functools
+import math
 from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.sharding import PartitionSpec
 
 ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
     "gelu": functools.partial(nn.gelu, approximate=False),
@@ -15,8 +17,14 @@ ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
 
 
 def name_axes(x: jax.Array, *names: str | None) -> jax.Array:
-    """Names the axes of an activation: "batch", "length", "embed", "heads", "mlp", "vocab". Only the step knows a mesh."""
-    return nn.with_logical_constraint(x, names)
+    """Names the axes of an activation: "batch", "length", "embed", "heads", "mlp", "vocab". Only the step knows a mesh. A dimension that its
+    mesh axes do not divide stays whole, as it does in a parameter."""
+    mesh, rules = jax.sharding.get_abstract_mesh(), dict(nn.get_logical_axis_rules())
+    if mesh.empty or not rules:
+        return x
+    axes = [rules.get(name) for name in names]
+    parts = [math.prod(mesh.shape[a] for a in ((axis,) if isinstance(axis, str) else axis or ())) for axis in axes]
+    return jax.lax.with_sharding_constraint(x, PartitionSpec(*(axis if size % part == 0 else None for axis, size, part in zip(axes, x.shape, parts))))
 
 
 def fan_in(size: int, scale: float = 1.0) -> nn.initializers.Initializer:

@@ -144,18 +144,23 @@ class Stage:
         place = sharding.batch(self.mesh)
         return {k: jax.ShapeDtypeStruct(dims, dtype, sharding=place) for k, (dims, dtype) in batches.spec(self.config.objective, self.shape).items()}
 
-    def compile(self) -> Callable:
-        """(learned, frozen, batch) → (learned, metrics), compiled once for exactly these shapes; `learned` is donated."""
+    def lower(self) -> jax.stages.Lowered:
+        """(learned, frozen, batch) → (learned, metrics), for exactly these shapes; `learned` is donated."""
         with context(self.mesh):
             out = jax.tree.map(lambda leaf: leaf.sharding, self.abstract.learned)
             step_fn = jax.jit(self.step, donate_argnums=0, out_shardings=(out, sharding.replicated(self.mesh)))
-            return step_fn.lower(self.abstract.learned, self.abstract.frozen, self.abstract_batch()).compile()
+            return step_fn.lower(self.abstract.learned, self.abstract.frozen, self.abstract_batch())
+
+    def compile(self) -> Callable:
+        """The program of `lower`, compiled once."""
+        with context(self.mesh):
+            return self.lower().compile()
 
 
 @contextlib.contextmanager
 def context(mesh: Mesh):
     """Names of activation axes in the models mean axes of this mesh."""
-    with mesh, nn.logical_axis_rules(sharding.ACTIVATIONS):
+    with mesh, jax.sharding.use_abstract_mesh(mesh.abstract_mesh), nn.logical_axis_rules(sharding.ACTIVATIONS):
         yield
 
 

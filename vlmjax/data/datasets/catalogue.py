@@ -34,7 +34,7 @@ class Part:
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """specs: as stages name it in `data`."""
+    """specs: as stages name it in `data`. examples: how many its publisher says it has; read where the data is not there."""
 
     about: str
     specs: tuple[str, ...]
@@ -42,6 +42,7 @@ class Entry:
     licence: str
     page: str
     note: str = ""
+    examples: int = 0
 
 
 _LLAVA = f"{HUB}/liuhaotian"
@@ -70,7 +71,7 @@ CATALOGUE = {
         (Part(f"{_PRETRAIN}/blip_laion_cc_sbu_558k.json", _hub(_PRETRAIN, "blip_laion_cc_sbu_558k.json"), "181 MB", "conversations of one caption"),
          Part(f"{_PRETRAIN}/images", _hub(_PRETRAIN, "images.zip"), "27.4 GB", "558K images; unpack it into images/",
               packed=f"{_PRETRAIN}/images.zip", folder=f"{_PRETRAIN}/images.zip")),
-        _CC_LICENCE, f"{_LLAVA}/{_PRETRAIN}"),
+        _CC_LICENCE, f"{_LLAVA}/{_PRETRAIN}", examples=558_128),
     "llava-665k": Entry(
         "665,298 conversations, 40,688 of them without an image: LLaVA 1.5, second stage",
         (f"llava:LLaVA-Finetune/llava_v1_5_mix665k.json:{_MIX}",),
@@ -88,7 +89,7 @@ CATALOGUE = {
          Part(f"{_MIX}/vg/VG_100K_2", "https://cs.stanford.edu/people/rak248/VG_100K_2/images2.zip", "5 GB",
               "43,903 images; the archive holds VG_100K_2/", packed=f"{_MIX}/vg/images2.zip")),
         f"{_INSTRUCT_LICENCE}; each image folder under its own", f"{_LLAVA}/{_INSTRUCT}",
-        "LLaVA's README has the file and the folders in playground/data; here they lie in LLaVA-Finetune and its images/."),
+        "LLaVA's README has the file and the folders in playground/data; here they lie in LLaVA-Finetune and its images/.", 665_298),
     "llava-cc3m-595k": Entry(
         "595K images of CC-3M with their captions: LLaVA, first stage",
         tuple(f"llava:{_CC3M}/chat.json:{_CC3M}/{images}" for images in ("images", "images.zip")),
@@ -123,6 +124,11 @@ CATALOGUE = {
         (Part("easy_vqa/1.0.0", "https://pypi.org/project/easy-vqa/1.0/", "3 MB", "made by: pip install 'vlmjax[demo]'; vlmjax data build easy_vqa"),),
         "MIT", "https://github.com/vzhou842/easy-VQA"),
 }  # fmt: skip
+
+
+def published(spec: str) -> int:
+    """How many examples the data that a stage names has, as published; 0 where that is not known."""
+    return next((entry.examples for entry in CATALOGUE.values() if spec in entry.specs), 0)
 
 
 def listing(data_dir: str) -> str:

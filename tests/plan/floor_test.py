@@ -1,0 +1,64 @@
+"""The floor by hand, and against what the traced step computes."""
+import pytest
+
+from tests.train import tiny
+from vlmjax import config as configs
+from vlmjax.commands import plan
+from vlmjax.commands.prepare import RunConfig
+from vlmjax.plan import cost, floor
+from vlmjax.train import build
+
+INSTRUCT = (("encoder/.*", False), (".*", True))
+B, T, S, P, D, F, V = 8, 12, 4, 4, 16, 32, 48  # tests/train/tiny.py: rows, places, targets, patches, width, MLP, vocabulary
+VIT_LAYER = 4 * D * D + 2 * D * F
+LAYER = 4 * D * D + 3 * D * F
+
+
+def test_by_hand_where_the_projector_alone_learns():
+    """2·N forward in the encoder; 4·N in the decoder, where gradients pass; 6·N in the projector, less what the first map reads, whose gradient nobody needs."""
+    found = floor.stage(tiny.stage(trainable=tiny.ALIGN))
+    patches, blocks = B * P, 2  # the third block of the encoder is not computed
+    assert found["matrices"] == {"encoder": 2 * (8 * 8 * 3 * D * patches + blocks * VIT_LAYER * B * (P + 1)), "projector": (4 + 6) * D * D * patches,
+                                 "decoder": 4 * (2 * LAYER * B * T + V * D * B * S)}
+    assert found["attention"] == {"encoder": 4 * (P + 1) ** 2 * D * B * blocks, "decoder": 3 * 4 * T**2 * D * B * 2}
+    assert found["total"] == sum(found["matrices"].values()) + sum(found["attention"].values())
+
+
+def test_by_hand_where_the_decoder_learns_too():
+    found = floor.stage(tiny.stage(trainable=INSTRUCT))
+    assert found["matrices"]["decoder"] == 6 * (2 * LAYER * B * T + V * D * B * S)
+
+
+PATTERNS = {"projector": tiny.ALIGN, "all but the encoder": INSTRUCT, "all": ((".*", True),), "last block of the encoder": (("encoder/layers/1/.*", True), (".*", False)),
+            "last layer": (("decoder/layers/1/.*", True), (".*", False)),
+            "last norm": (("decoder/norm/.*", True), (".*", False))}
+
+
+@pytest.mark.parametrize("trainable", PATTERNS.values(), ids=PATTERNS)
+def test_the_traced_step_computes_the_floor_and_no_more(trainable):
+    stage = tiny.stage(trainable=trainable)
+    assert cost.count(stage) == pytest.approx(floor.stage(stage)["total"], rel=0.01)
+
+
+@pytest.mark.parametrize("trainable", [((".*", True),), (("text_tower/.*", True), (".*", False)), (("contrast_head/.*", True), (".*", False))], ids=str)
+def test_a_contrastive_step_too(trainable):
+    stage = tiny.stage("contrast", objective="contrastive", trainable=trainable)
+    assert cost.count(stage) == pytest.approx(floor.stage(stage)["total"], rel=0.02)
+
+
+def test_accumulation_costs_nothing_and_text_alone_has_no_encoder():
+    assert cost.count(tiny.stage(trainable=INSTRUCT, accumulate=4)) == cost.count(tiny.stage(trainable=INSTRUCT))
+    stage = tiny.stage("language", trainable=(("decoder/.*", True), (".*", False)), images=0)
+    assert set(floor.stage(stage)["matrices"]) == {"decoder"} and cost.count(stage) == pytest.approx(floor.stage(stage)["total"], rel=0.01)
+
+
+def test_llava_at_its_true_size():
+    """The first stage of LLaVA-1.5-7B, of which nothing is allocated: within 5 % of 2·N·n for the encoder, 4·N·T for the decoder, 6·N·n for the projector."""
+    config = configs.build(RunConfig, configs.read("experiments/llava_1_5.py:vicuna-7b")[0])
+    parts = cost.without_remat(plan.modules(config, "unused"))
+    stage = build.stage("align", config.stages["align"], parts, config.precision, tiny.one_device(), 10)
+    sizes = {name: sum(leaf.size for path, leaf in build.abstract_params(floor.parts(stage)).items() if path.startswith(name)) for name in stage.components}
+    formula = 256 * (2 * sizes["encoder"] * 577 + 4 * sizes["decoder"] * 2048 + 6 * sizes["projector"] * 576)
+    found = floor.stage(stage)
+    assert sizes["decoder"] == 6_738_415_616 and sum(found["matrices"].values()) == pytest.approx(formula, rel=0.05)
+    assert cost.count(stage) == pytest.approx(found["total"], rel=0.001)

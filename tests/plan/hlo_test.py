@@ -1,0 +1,58 @@
+import pathlib
+
+import pytest
+
+from vlmjax.plan import hlo
+
+SCAN = (pathlib.Path(__file__).parent / "scan_v5e-4.txt").read_text()  # made by make_hlo.py
+LAYER = 1024 * 1024 * 2  # bytes of its weights
+
+
+def test_a_collective_in_a_loop_counts_as_often_as_the_loop_turns():
+    found = hlo.Program(SCAN).collectives()
+    assert found == {"all-gather": {"count": 4, "bytes": 4 * LAYER * 3 // 4}, "all-reduce": {"count": 1, "bytes": 2 * 4 * 3 // 4}}
+
+
+def test_trip_counts_are_read_from_the_condition_or_from_the_compilers_note():
+    program = hlo.Program(SCAN)
+    loop = next(i for body in program.computations.values() for i in body.values() if i.opcode == "while")
+    assert program.trips(loop) == 4 and program.times["wide.region_0.1_spmd.sunk"] == 4
+    noted = SCAN.replace("body=%wide.region_0.1_spmd.sunk", 'body=%wide.region_0.1_spmd.sunk, backend_config={"known_trip_count":{"n":"7"}}')
+    assert hlo.Program(noted).collectives()["all-gather"]["count"] == 7
+
+
+def test_one_channel_counts_once():
+    line = next(line for line in SCAN.splitlines() if " all-reduce(" in line)
+    again = SCAN.replace(line, line + "\n" + line.replace("%all-reduce =", "%all-reduce.2 ="))
+    assert hlo.Program(again).collectives()["all-reduce"]["count"] == 1
+    other = SCAN.replace(line, line + "\n" + line.replace("%all-reduce =", "%all-reduce.2 =").replace("channel_id=2", "channel_id=9"))
+    assert hlo.Program(other).collectives()["all-reduce"]["count"] == 2
+
+
+def test_traffic_is_that_of_hbm_and_of_slices():
+    """Reads: the rows, a quarter of each layer; writes: the result. The rest stays in fast memory."""
+    rows = 128 * 1024 * 2
+    assert hlo.Program(SCAN).traffic() == pytest.approx(rows + LAYER // 4 * 4 + rows, rel=1e-3)
+
+
+@pytest.mark.parametrize("text, size", [("replica_groups={{0,1,2,3},{4,5,6,7}}", 4), ("replica_groups=[2,16]<=[32]", 16), ("replica_groups=mesh['axis_0'=2,'axis_1'=4] {'axis_1'}", 4),
+                                        ("replica_groups=mesh['axis_0'=2,'axis_1'=4] {'axis_0','axis_1'}", 8), ("replica_groups=mesh['axis_0'=8] {'axis_0':(2)4}", 4), ("channel_id=3", None)])
+def test_groups_in_every_spelling(text, size):
+    assert hlo.group_size(text) == size
+
+
+@pytest.mark.parametrize("type_, sizes", [("bf16[2,8]{1,0:T(8,128)(2,1)}", [32]), ("(f32[], /*index=1*/u32[4]{0:T(128)}, pred[3])", [4, 16, 3]), ("s4[8]", [4]), ("f8e4m3fn[10]", [10])])
+def test_bytes_of_types(type_, sizes):
+    assert hlo.arrays(type_) == sizes
+
+
+def test_what_lies_in_fast_memory_is_not_in_hbm():
+    assert hlo.arrays("(bf16[8]{0:T(8,128)(2,1)S(1)}, bf16[8]{0})", "hbm") == [0, 16]
+
+
+def test_what_a_ring_brings_to_each_device():
+    program = lambda op, type_: hlo.Program(f"ENTRY %main (p: f32[8]) -> f32[8] {{\n  %p = f32[8]{{0}} parameter(0)\n  ROOT %x = {type_} {op}(%p), channel_id=1, replica_groups=[1,4]<=[4]\n}}\n").collectives()
+    assert program("reduce-scatter", "f32[2]{0}")["reduce-scatter"]["bytes"] == 2 * 4 * 3
+    assert program("all-gather-start", "(f32[8]{0}, f32[32]{0})")["all-gather"]["bytes"] == 32 * 4 * 3 // 4
+    assert program("all-reduce-start", "f32[8]{0}")["all-reduce"]["bytes"] == 2 * 32 * 3 // 4
+    assert program("collective-permute-start", "(f32[8]{0}, f32[8]{0}, u32[], u32[])")["collective-permute"]["bytes"] == 32

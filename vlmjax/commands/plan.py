@@ -1,0 +1,151 @@
+"""`vlmjax plan`: does a run fit on a slice of Cloud TPU, and what does it cost? Compiles its true steps here; needs no TPU, no data and no weights."""
+from vlmjax.plan import environment
+
+environment.prepare()  # before anything imports jax
+
+import importlib.metadata
+import math
+import time
+from typing import Any
+
+import jax
+from etils import epath
+
+from vlmjax import config as configs
+from vlmjax import files, pretrained
+from vlmjax.commands import common
+from vlmjax.commands.prepare import RunConfig
+from vlmjax.data.datasets import catalogue
+from vlmjax.errors import UserError
+from vlmjax.plan import changes, cost, table, topologies
+from vlmjax.sharding import MeshConfig
+from vlmjax.train import build, record
+
+
+def main(argv: list[str]) -> None:
+    flags = common.Flags("plan", "Says whether the stages of a config fit on a slice and what they cost. Override any key: --config.stages.align.batch=128").data_dir()
+    flags.add_argument("--config", required=True, help="FILE.py or FILE.py:ARG")
+    flags.add_argument("--topology", required=True, help="a slice, as v4-64 or v5e-64 (vlmjax list topologies)")
+    flags.add_argument("--share", type=float, default=0.5, help="of the bf16 peak that the run is assumed to reach, for times and chip-hours (default: %(default)s)")
+    flags.add_argument("--examples", action="append", default=[], metavar="STAGE:N", help="how many examples a stage with `epochs` has, where its data is not built and not in the catalogue")
+    flags.add_argument("--stages", default="", help="only these, as align,instruct (default: all that the config runs)")
+    flags.add_argument("--changes", choices=("yes", "no"), default="yes", help="where a stage does not fit, look for settings that do (each is compiled)")
+    flags.add_argument("--output", help="a directory that the result goes to as JSON, or a file.json")
+    overrides = [a for a in argv if a.startswith("--config.")]
+    args = flags.read([a for a in argv if not a.startswith("--config.")])
+    if not 0 < args.share <= 1:
+        raise UserError(f"--share: {args.share} is not a share of the peak, above 0 and at most 1")
+    topology = topologies.find(args.topology)
+    topology.devices()  # fails early where libtpu is missing
+    node, _ = configs.read(args.config, overrides)
+    set_up()
+    made = plan(node, " ".join([args.config, *overrides]), topology, args.share, given(args.examples), args.data_dir, tuple(filter(None, args.stages.split(","))), args.changes == "yes")
+    print("\n".join(table.lines(made)))
+    if args.output:
+        path = epath.Path(common.expand(args.output))
+        path = path if path.suffix == ".json" else path / file_name(made)
+        files.write_json(path, made)
+        print(f"saved: {path}")
+
+
+def set_up() -> None:
+    """The settings that training compiles under; a program for a topology cannot be read back from the cache of compiled programs."""
+    common.set_up_jax()
+    jax.config.update("jax_enable_compilation_cache", False)
+
+
+def file_name(made: dict[str, Any]) -> str:
+    """By fingerprint, slice and versions: another of any of them is another file."""
+    versions = "-".join(f"{name}{made['versions'][name]}" for name in ("jax", "libtpu"))
+    return f"{made['topology']}-{made['fingerprint'][:12]}-{versions}.json"
+
+
+def given(examples: list[str]) -> dict[str, int]:
+    out = {}
+    for item in examples:
+        name, _, number = item.partition(":")
+        if not number.isdigit() or not int(number):
+            raise UserError(f"--examples: {item!r} is not STAGE:N")
+        out[name] = int(number)
+    return out
+
+
+def plan(node: Any, spec: str, topology: topologies.Topology, share: float, examples: dict[str, int], data_dir: str, only: tuple[str, ...] = (), change: bool = True) -> dict[str, Any]:
+    """→ the plan as it is saved; see plan/cost.py for what a stage's cost holds."""
+    config = configs.build(RunConfig, node)
+    for name in (*only, *examples):
+        if name not in config.run:
+            raise UserError(f"--{'stages' if name in only else 'examples'}: the config runs no stage {name!r}; it runs {', '.join(config.run)}")
+    names = [name for name in config.run if not only or name in only]
+    available = modules(config, data_dir)
+    mesh, note = cost.choose_mesh(config.mesh, topology.chips, {name: config.stages[name] for name in names})
+    out = {"config": spec, "fingerprint": configs.fingerprint(node), "topology": topology.name, "chips": topology.chips, "share": share, "mesh_note": note, "versions": versions(),
+           "git_commit": record.git_commit(), "date": time.strftime("%Y-%m-%d"), "stages": {}}
+    for name in names:
+        stage = config.stages[name]
+        steps, origin = count_steps(name, stage, examples, data_dir)
+        print(f"{name} on {topology.name}: compiling", flush=True)
+        entry: dict[str, Any] = {"examples_from": origin, "cost": cost.stage(name, stage, available, config.precision, mesh, topology, steps)}
+        if entry["cost"]["fits"]:
+            entry["run"] = cost.run_time(entry["cost"], topology, share)
+        elif change:
+            find_change(entry, name, stage, available, config, mesh, topology, steps, share)
+        out["stages"][name] = entry
+    return out
+
+
+def find_change(entry: dict[str, Any], name: str, stage: build.StageConfig, available: dict[str, Any], config: RunConfig, mesh: MeshConfig, topology: topologies.Topology, steps: int, share: float) -> None:
+    if found := changes.first_that_fits(name, stage, available, config.precision, mesh, topology, steps):
+        entry["change"] = {**found, "run": cost.run_time(found["cost"], topology, share)}
+    elif bigger := changes.smallest_slice(name, stage, available, config.precision, config.mesh, topology, steps):
+        entry["smallest"] = bigger
+    entry["tried"] = "remat full, accumulate and tensor on this slice, and every larger one as configured"
+
+
+def versions() -> dict[str, str]:
+    """Of what can change a plan; the command has made sure that libtpu is there."""
+    installed = {dist.metadata["Name"]: dist.version for dist in importlib.metadata.distributions()}
+    return {name: installed.get(name, "none") for name in ("vlmjax", "jax", "jaxlib", "libtpu", "flax", "optax")}
+
+
+def modules(config: RunConfig, data_dir: str) -> dict[str, Any]:
+    """All components from sizes alone. A component with a variant is taken to have that variant's sizes, whatever its weights; without one its weights
+    must be on this machine. The tokenizer is read only where a vocabulary hangs on it."""
+    checkpoints = {}
+    for where, part in vars(config.model).items():
+        if part and part.weights and not part.variant:
+            if part.weights.startswith("hf://"):
+                raise UserError(f"model.{where}: a plan reads nothing from the hub; name the variant that {part.weights} is: --config.model.{where}.variant=NAME")
+            checkpoints[where] = pretrained.find(part.weights).sizes
+    asks = config.added_tokens or any(part and part.vocab == -1 for part in vars(config.model).values())
+    vocabulary, added = 0, None
+    if asks:
+        if config.tokenizer.startswith("hf://"):
+            raise UserError(f"tokenizer: a plan reads nothing from the hub, and the vocabulary hangs on {config.tokenizer}; give its directory: --config.tokenizer=DIR")
+        sources = common.Sources({name: config.stages[name] for name in config.run}, data_dir) if config.tokenizer == "words" else None
+        known = common.tokenizer(config.tokenizer, sources)
+        vocabulary, added = known.vocabulary + len(config.added_tokens), (known.vocabulary, len(config.added_tokens)) if config.added_tokens else None
+    return build.modules(config.model, vocabulary, config.precision.compute, config.compile, checkpoints, added)
+
+
+def count_steps(name: str, stage: build.StageConfig, examples: dict[str, int], data_dir: str) -> tuple[int, str]:
+    """→ (steps, where the number comes from). From `epochs` it is that of rows with one example each, or `per_group` of them; a packed stage needs fewer."""
+    if stage.steps is not None:
+        return stage.steps, "the config's steps"
+    if name in examples:
+        count, origin = examples[name], "given"
+    else:
+        count, origin = 0, ""
+        for spec, passes in stage.data:
+            number, where = count_examples(name, spec, data_dir)
+            count, origin = count + number * passes, where if origin in ("", where) else "data and catalogue"
+    return max(1, math.ceil(count * stage.epochs / stage.batch)), f"{count:,.0f} examples, {origin}; one per row"
+
+
+def count_examples(name: str, spec: str, data_dir: str) -> tuple[int, str]:
+    try:
+        return len(common.open_source(spec, data_dir, f"stages.{name}.data").examples), "in the data"
+    except UserError as error:
+        if published := catalogue.published(spec):
+            return published, "as published"
+        raise UserError(f"{error}; or say how many examples it has: --examples={name}:N") from None

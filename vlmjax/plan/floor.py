@@ -1,0 +1,103 @@
+"""The FLOPs a stage cannot do without: what its freeze pattern leaves of forward and backward, itemised, from shapes alone.
+
+For each matrix of N parameters that reads n vectors per step:
+
+    2·N·n forward  +  2·N·n where it learns (gradient of the weights)  +  2·N·n where anything below it learns (gradient of what it reads)
+
+so 2·N·n for frozen parts below the lowest one that learns, 4·N·n where gradients only pass, 6·N·n where weights learn and gradients pass.
+n per example: an image's P patches for the patch embedding, its P (+1 with a class token) positions for the layers of the encoder, its image
+tokens for the projector, all T places for the layers of a decoder, its S supervised places for the head. Look-ups are free.
+
+Attention is the two products of queries, keys and values, 4·T²·(heads · head size) per layer forward, and twice that again where gradients
+pass. All T² pairs count, as plain attention computes them; a causal kernel needs about half.
+"""
+import math
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from vlmjax import stacks
+from vlmjax.train import build
+
+# The order in which a stack of components is computed: what learns in one of them is below all matrices of those behind it.
+BELOW = {"encoder": (), "projector": ("encoder",), "decoder": ("encoder", "projector"), "text_tower": (), "contrast_head": ("encoder", "text_tower")}
+# Places inside a component and, behind `layers/N/`, inside a layer.
+_ORDER = (r"(patch_embed|embed|added_embed|class_token|position_embed)(/.*)?", r"pre_norm/.*", r"layers/.*", r"linear_\d+/.*", r"(norm|final_norm|vision_norm)/.*", r".*")
+_IN_LAYER = (r"norm1/.*", r"attention/[qkv](_lora)?/.*", r"attention/o(_lora)?/.*", r"norm2/.*", r"mlp/(gate|up)(_lora)?/.*", r"mlp/down(_lora)?/.*")
+ATTENTION = 1  # index in _IN_LAYER of what makes queries, keys and values
+
+
+def place(path: str) -> tuple[int, int, int, int]:
+    """A leaf by layer → where it stands in its component: bigger is later. The second map of adapters is behind the first."""
+    name = path.split("/", 1)[1]
+    if m := re.fullmatch(r"layers/(\d+)/(.*)", name):
+        inside = next(i for i, pattern in enumerate(_IN_LAYER) if re.fullmatch(pattern, m[2]))
+        return 2, int(m[1]), inside, int(name.endswith("_lora/b"))
+    first = next(i for i, pattern in enumerate(_ORDER) if re.fullmatch(pattern, name))
+    linear = re.match(r"linear_(\d+)", name)
+    return first, int(linear[1]) if linear else 0, 0, 0
+
+
+def is_matrix(path: str, tied: bool) -> bool:
+    """Whether a leaf is multiplied by vectors; a table only where it is also the head."""
+    name = path.split("/", 1)[1]
+    return bool(re.fullmatch(r".*(/kernel|_lora/[ab]|_projection)|head|added_head", name)) or tied and name in ("embed", "added_embed") and path.startswith("decoder/")
+
+
+def stage(stage: build.Stage) -> dict[str, Any]:
+    """FLOPs of one step on all devices: {"matrices": {component: …}, "attention": {component: …}, "similarity": …, "total": …}."""
+    by_layer, lowest = stacks.expand(build.abstract_params(parts(stage))), {}
+    learns = {path: stage.labels[path].trainable for path in by_layer}
+    for path in by_layer:
+        if learns[path]:
+            component = path.split("/")[0]
+            lowest[component] = min(lowest.get(component, place(path)), place(path))
+
+    def below(component, where):
+        return any(name in lowest for name in BELOW[component]) or component in lowest and lowest[component] < where
+
+    tied = getattr(getattr(parts(stage).get("decoder"), "config", None), "tied", False)
+    matrices = dict.fromkeys(stage.components, 0)
+    for path, leaf in by_layer.items():
+        component = path.split("/")[0]
+        if is_matrix(path, tied):
+            head = tied and path.startswith("decoder/") and "embed" in path
+            at = (len(_ORDER), 0, 0, 0) if head else place(path)
+            passes = 1 + learns[path] + below(component, at)
+            matrices[component] += 2 * passes * math.prod(leaf.shape) * vectors(stage, path)
+    attention = {}
+    for name, part in parts(stage).items():
+        if hasattr(part, "segments"):
+            sequences, length, width = attends(stage, name)
+            products = 4 * length**2 * width * sequences
+            attention[name] = sum(products * (3 if below(name, (2, layer, ATTENTION + 1, 0)) else 1) for layer in range(sum(part.segments)))
+    similarity = 6 * stage.shape.rows**2 * parts(stage)["contrast_head"].joint if "contrast_head" in stage.components else 0
+    return {"matrices": matrices, "attention": attention, "similarity": similarity, "total": sum(matrices.values()) + sum(attention.values()) + similarity}
+
+
+def parts(stage: build.Stage) -> Mapping[str, Any]:
+    """{component: module} of what the stage computes."""
+    return {name: getattr(stage.model, name) for name in stage.components}
+
+
+def vectors(stage: build.Stage, path: str) -> int:
+    """How many vectors a matrix reads in one step."""
+    component, name = path.split("/", 1)
+    s = stage.shape
+    if component == "contrast_head":
+        return s.rows
+    if component in ("encoder", "projector"):
+        encoder = parts(stage)["encoder"].config
+        patches = s.rows * s.images * encoder.tokens_per_image
+        if component == "projector":
+            return patches // parts(stage)["projector"].config.shuffle ** 2
+        return patches + (s.rows * s.images if encoder.class_token and name.startswith("layers/") else 0)
+    return s.rows * (s.length if name.startswith("layers/") else s.targets)
+
+
+def attends(stage: build.Stage, component: str) -> tuple[int, int, int]:
+    """Sequences of one step, their length, and heads times head size."""
+    config, s = parts(stage)[component].config, stage.shape
+    if component == "encoder":
+        return s.rows * s.images, config.tokens_per_image + config.class_token, config.width
+    return s.rows, s.length, config.heads * config.head_dim if hasattr(config, "head_dim") else config.width

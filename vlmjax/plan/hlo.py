@@ -1,0 +1,196 @@
+"""What a compiled program says of itself, read from its text: collectives and traffic to memory, each loop's body as often as it runs."""
+import dataclasses
+import functools
+import math
+import re
+from collections.abc import Iterable
+
+KINDS = ("all-gather", "all-reduce", "reduce-scatter", "all-to-all", "collective-permute", "ragged-all-to-all", "collective-broadcast")
+_BITS = {"pred": 8, "s4": 4, "u4": 4, "token": 0, "opaque": 0}
+_HEADER = re.compile(r"^(ENTRY )?%?([\w.\-]+) .*\{\s*$")
+_INSTRUCTION = re.compile(r"^\s*(?:ROOT )?%?([\w.\-]+) = (.*)$")
+_ARRAY = re.compile(r"\b(pred|token|opaque|bf16|[a-z]\d+\w*)\[([\d,]*)\](\{[^{}]*\})?")
+_CALLS = re.compile(r"(?:calls|body|condition|to_apply|true_computation|false_computation)=%?([\w.\-]+)|(?:branch_computations|called_computations)=\{([^}]*)\}")
+_FREE = {"parameter", "constant", "tuple", "get-tuple-element", "bitcast", "while", "conditional", "call", "after-all", "partition-id", "replica-id", "iota",
+         "opt-barrier", "add-dependency"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Instruction:
+    """type: of its result, as written; operands: names; attributes: all behind them."""
+
+    name: str
+    type: str
+    opcode: str
+    operands: tuple[str, ...]
+    attributes: str
+    root: bool = False
+
+    @functools.cached_property
+    def calls(self) -> tuple[str, ...]:
+        return tuple(name.strip().lstrip("%") for one, several in _CALLS.findall(self.attributes) for name in (several.split(",") if several else [one]))
+
+
+def arrays(type_: str, memory: str = "") -> list[int]:
+    """Bytes of each array of a type. memory `hbm`: those that lie in the chip's fast memory, S(1) and above, count nothing."""
+    out = []
+    for dtype, dims, layout in _ARRAY.findall(type_):
+        bits = _BITS[dtype] if dtype in _BITS else int(re.search(r"\d+", dtype)[0])
+        elements = math.prod(int(d) for d in dims.split(",") if d)
+        out.append(0 if memory == "hbm" and re.search(r"S\([1-9]", layout) else elements * bits // 8)
+    return out
+
+
+def _balanced(text: str) -> int:
+    """Where the bracket that `text` begins with is closed."""
+    depth = 0
+    for i, letter in enumerate(text):
+        depth += (letter == "(") - (letter == ")")
+        if not depth:
+            return i
+    return len(text) - 1
+
+
+def _instruction(line: str) -> Instruction | None:
+    m = _INSTRUCTION.match(line)
+    if not m:
+        return None
+    rest = m[2]
+    cut = _balanced(rest) + 1 if rest.startswith("(") else rest.find(" ")
+    type_, rest = rest[:cut], rest[cut:].strip()
+    opcode, bracket, inside = rest.partition("(")
+    if not bracket:
+        return None
+    close = _balanced("(" + inside)
+    operands = tuple(re.findall(r"%([\w.\-]+)", inside[:close]))
+    return Instruction(m[1], type_, opcode, operands or (inside[: close - 1],), inside[close:], line.lstrip().startswith("ROOT"))
+
+
+class Program:
+    """The text of a compiled module (`compiled.as_text()`)."""
+
+    def __init__(self, text: str):
+        self.computations: dict[str, dict[str, Instruction]] = {}
+        self.entry, current = "", None
+        for line in text.splitlines():
+            if not line.startswith(" ") and (m := _HEADER.match(line)) and not line.startswith("HloModule"):
+                current = self.computations.setdefault(m[2], {})
+                self.entry = m[2] if m[1] else self.entry
+            elif current is not None and (found := _instruction(line)):
+                current[found.name] = found
+
+    def trips(self, loop: Instruction) -> int:
+        """How often a `while` turns; 1 where the text does not say."""
+        if m := re.search(r'"known_trip_count":\{"n":"(\d+)"', loop.attributes):
+            return int(m[1])
+        condition = re.search(r"condition=%?([\w.\-]+)", loop.attributes)
+        numbers = [int(i.operands[0]) for i in self._deep(condition[1]) if i.opcode == "constant" and re.match(r"[su]\d+\[\]", i.type) and i.operands[0].isdigit()] if condition else []
+        return max(numbers, default=1)
+
+    def _deep(self, computation: str) -> Iterable[Instruction]:
+        for instruction in self.computations.get(computation, {}).values():
+            yield instruction
+            for inner in instruction.calls:
+                yield from self._deep(inner)
+
+    @functools.cached_property
+    def times(self) -> dict[str, int]:
+        """{computation: how often it runs in one call of the program}."""
+        out: dict[str, int] = {}
+
+        def visit(name, times):
+            out[name] = out.get(name, 0) + times
+            for instruction in self.computations.get(name, {}).values():
+                body = re.search(r"body=%?([\w.\-]+)", instruction.attributes) if instruction.opcode == "while" else None
+                for inner in instruction.calls:
+                    visit(inner, times * self.trips(instruction) if body and inner == body[1] else times)
+
+        visit(self.entry, 1)
+        return out
+
+    def collectives(self) -> dict[str, dict[str, int]]:
+        """{kind: {"count", "bytes"}} of one call: how many run, and the bytes that each device receives by them if they go around in a ring.
+        One that the text spells several times (start, done, fused) has one channel and counts once. A reduce-scatter may stand as an all-reduce."""
+        seen: dict[object, tuple[str, int, int]] = {}
+        for name, times in self.times.items():
+            for i in self.computations.get(name, {}).values():
+                kind = i.opcode.removesuffix("-start")
+                if kind in KINDS:
+                    channel = re.search(r"channel_id=(\d+)", i.attributes)
+                    key = (kind, channel[1]) if channel else (name, i.name)
+                    if key not in seen or seen[key][1] < times:
+                        seen[key] = kind, times, received(kind, i)
+        out: dict[str, dict[str, int]] = {}
+        for kind, times, size in seen.values():
+            entry = out.setdefault(kind, {"count": 0, "bytes": 0})
+            entry["count"] += times
+            entry["bytes"] += times * size
+        return out
+
+    def traffic(self) -> int:
+        """Bytes that one device reads from and writes to HBM in one call, an estimate: what each instruction outside of fusions reads and
+        writes, of a stack that a fusion only slices the slice. What stays in fast memory counts nothing."""
+        inside = {inner for body in self.computations.values() for i in body.values() if i.opcode not in ("while", "conditional", "call") for inner in i.calls}
+        total = 0
+        for name, times in self.times.items():
+            if name in inside:
+                continue
+            body = self.computations.get(name, {})
+            for i in body.values():
+                if i.opcode not in _FREE and not i.opcode.endswith("-done"):
+                    total += times * (self._written(i, body) + self._read(i, body))
+        return total
+
+    def _fused(self, i: Instruction) -> dict[str, Instruction]:
+        return self.computations.get(i.calls[0], {}) if i.opcode == "fusion" and i.calls else {}
+
+    def _written(self, i: Instruction, body: dict[str, Instruction]) -> int:
+        if i.opcode.endswith("-start"):  # copy: (to, from, …); all others: (from, to, …)
+            return arrays(i.type, "hbm")[0 if i.opcode == "copy-start" or i.opcode == "all-reduce-start" else 1]
+        root = next((inner for inner in self._fused(i).values() if inner.root), i)
+        if root.opcode == "dynamic-update-slice":
+            where = self._fused(i) or body
+            return sum(arrays(where[root.operands[1]].type, "hbm")) if root.operands[1] in where else 0
+        return sum(arrays(i.type, "hbm"))
+
+    def _read(self, i: Instruction, body: dict[str, Instruction]) -> int:
+        fused, total = self._fused(i), 0
+        if i.opcode == "dynamic-slice":
+            return sum(arrays(i.type))
+        if i.opcode == "slice-start":
+            return arrays(i.type)[1]
+        numbers = {inner.name: int(inner.operands[0]) for inner in fused.values() if inner.opcode == "parameter"}
+        for position, operand in enumerate(i.operands):
+            if operand not in body or i.opcode == "dynamic-update-slice" and position == 0:
+                continue
+            whole = sum(arrays(body[operand].type, "hbm"))
+            own = next((name for name, number in numbers.items() if number == position), None)
+            users = [inner for inner in fused.values() if own in inner.operands] if own else []
+            if users and all(u.opcode in ("dynamic-slice", "gather") or u.opcode == "dynamic-update-slice" and u.operands[0] == own for u in users):
+                whole = min(whole, sum(sum(arrays(u.type)) for u in users if u.opcode != "dynamic-update-slice"))
+            total += whole
+        return total
+
+
+def received(kind: str, i: Instruction) -> int:
+    """Bytes that each device receives by one collective, in a ring of its group."""
+    sizes = arrays(i.type)
+    if i.opcode.endswith("-start") and kind != "all-reduce":  # (what goes in, what comes out, …)
+        sizes = [sizes[1] if kind == "collective-permute" and len(sizes) > 1 else max(sizes)]
+    size, group = sum(sizes), group_size(i.attributes)
+    if kind == "collective-permute" or group is None:
+        return size
+    if kind == "all-reduce":
+        return 2 * size * (group - 1) // group
+    return size * (group - 1) if kind == "reduce-scatter" else size * (group - 1) // group
+
+
+def group_size(attributes: str) -> int | None:
+    if m := re.search(r"replica_groups=\[([\d,]+)\]", attributes):
+        return int(m[1].split(",")[-1])
+    if m := re.search(r"replica_groups=\{\{([\d,]+)\}", attributes):
+        return len(m[1].split(","))
+    if m := re.search(r"replica_groups=mesh\[([^\]]*)\] \{([^}]*)\}", attributes):  # the axes that a group spans, or a part 'axis':(before)size of one
+        sizes = {axis: int(size) for axis, size in re.findall(r"'([^']+)'=(\d+)", m[1])}
+        return math.prod(int(part) if part else sizes[axis] for axis, part in re.findall(r"'([^']+)'(?::\(\d+\)(\d+))?", m[2]))
+    return None

@@ -1,0 +1,110 @@
+"""A plan as text: one block per stage, and the line that says what the run costs."""
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from vlmjax.plan.topologies import GIB, TOPOLOGIES
+
+NOTE = ("Nothing here ran on a TPU: memory and collectives are the compiler's, times are uncalibrated estimates. FLOPs count all T² pairs of attention; "
+        "MFU is the floor's FLOPs over the peak in bf16; times are those at the assumed share of it, or the roofline's where that is longer.")
+
+
+def gib(count: float) -> str:
+    return f"{count / GIB:.2f}"
+
+
+def lines(plan: Mapping[str, Any]) -> list[str]:
+    """What the command prints of a plan, as it is saved."""
+    topology = TOPOLOGIES[plan["topology"]]
+    out = [f"{plan['config']} on {topology.name}: {topology.about}"]
+    out += [f"mesh: {plan['mesh_note']}"] if plan["mesh_note"] else []
+    for name, entry in plan["stages"].items():
+        out += [""] + stage_lines(name, entry)
+    return out + ["", NOTE, total(plan)]
+
+
+def stage_lines(name: str, entry: Mapping[str, Any]) -> list[str]:
+    cost = entry["cost"]
+    mesh = ", ".join(f"{axis} {size}" for axis, size in cost["mesh"].items())
+    out = [f"{name}: {cost['batch']} rows of {cost['length']} tokens, {mesh}, accumulate {cost['accumulate']}, remat {'/'.join(cost['remat'])}; {cost['steps']:,} steps ({entry['examples_from']})"]
+    if cost["fits"]:
+        out.append(f"  fits           peak {gib(cost['peak'])} of {gib(cost['usable'])} GiB per chip, {gib(cost['usable'] - cost['peak'])} spare")
+    else:
+        out.append(f"  DOES NOT FIT   needs more than {gib(cost['needs'])} GiB beside what it holds, the chip gives {gib(cost['usable'])}: {cost['message']}")
+    for what in ("parameters", "optimizer"):
+        out.append(f"  {what:13}  {gib(sum(cost[what].values()))} GiB per chip: " + ", ".join(f"{part} {gib(size)}" for part, size in cost[what].items()))
+    if cost["fits"]:
+        out.append(f"  activations    {gib(cost['activations'])} GiB per chip, with gradients and temporaries; batch {gib(cost['batch_bytes'])}")
+    out += flops_lines(cost)
+    if cost["fits"]:
+        moved = ", ".join(f"{kind} {entry['count']:,} x = {gib(entry['bytes'])} GiB" for kind, entry in sorted(cost["collectives"].items()))
+        out.append(f"  collectives    over ICI, per chip and step: {moved or 'none'}; over DCN: none")
+        roof = cost["roofline"]
+        out.append(f"  roofline       {1e3 * roof['step']:.0f} ms per step (compute {1e3 * roof['compute']:.0f}, HBM {1e3 * roof['hbm']:.0f}, ICI {1e3 * roof['ici']:.0f}), "
+                   f"MFU at most {100 * roof['mfu']:.0f} %, uncalibrated")
+        run = entry["run"]
+        out.append(f"  at {100 * run['share']:.0f} %        {1e3 * run['step']:.0f} ms per step, {clock(run['stage'])}, {run['chip_hours']:.0f} chip-hours, {run['rows_per_day']:,.0f} rows per day")
+    if change := entry.get("change"):
+        out.append(f"  instead        {change['flags'] if isinstance(change['flags'], str) else ' '.join(change['flags'])}: fits, peak {gib(change['cost']['peak'])} GiB, {clock(change['run']['stage'])} at {100 * change['run']['share']:.0f} %")
+    if bigger := entry.get("smallest"):
+        out.append(f"  instead        {bigger['topology']}: the smallest slice that holds it as it is, peak {gib(bigger['cost']['peak'])} GiB")
+    if not cost["fits"] and "tried" in entry and not (change or bigger):
+        out.append(f"  instead        nothing that was tried fits: {entry['tried']}")
+    return out
+
+
+def flops_lines(cost: Mapping[str, Any]) -> list[str]:
+    flops, floor = cost["flops"], cost["flops"]["floor"]
+    items = [f"{part} {size / 1e12:,.1f}" for part, size in floor["matrices"].items() if size] + [f"attention of {part} {size / 1e12:,.1f}" for part, size in floor["attention"].items()]
+    over = flops["counted"] - flops["remat"]
+    return [f"  FLOPs          {flops['counted'] / 1e12:,.1f} T per step: floor {floor['total'] / 1e12:,.1f} ({', '.join(items)}), remat {flops['remat'] / 1e12:,.1f}, "
+            f"beyond the floor {100 * (over / floor['total'] - 1):+.1f} %"]
+
+
+def clock(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def total(plan: Mapping[str, Any]) -> str:
+    """What the whole run takes, with the changes that make a stage fit."""
+    parts, hours, missing, share = [], 0.0, [], plan["share"]
+    for name, entry in plan["stages"].items():
+        run = entry.get("run") or (entry.get("change") or {}).get("run")
+        if run is None:
+            missing.append(name)
+            continue
+        parts.append(f"{name} ≈ {clock(run['stage'])}{'' if 'run' in entry else ' (changed)'}")
+        hours += run["chip_hours"]
+    if missing:
+        return f"{', '.join(missing)} {'does' if len(missing) == 1 else 'do'} not fit on {plan['topology']}" + (f"; {', '.join(parts)} at an assumed {100 * share:.0f} %: {hours:,.0f} chip-hours" if parts else "")
+    return f"{', '.join(parts)} on {plan['topology']} at an assumed {100 * share:.0f} %: {hours:,.0f} chip-hours"
+
+
+def markdown(plans: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Rows of plans of one config: a line per slice and stage."""
+    out = ["| slice | stage | settings | peak / chip GiB | parameters + optimizer | TFLOP per step (remat) | collectives GiB | roofline ms, bound | MFU ≤ | time | chip-hours |", "|---|---|---|---:|---:|---:|---:|---:|---:|---:|---:|"]
+    for plan in plans:
+        for name, entry in plan["stages"].items():
+            change = entry.get("change")
+            if not entry["cost"]["fits"]:
+                cost = entry["cost"]
+                out.append(f"| {plan['topology']} | {name} | as configured | does not fit: > {gib(cost['needs'])} / {gib(cost['usable'])} | {held(cost)} | {tera(cost)} | | | | | |")
+                if bigger := entry.get("smallest"):
+                    out.append(f"| {bigger['topology']} | {name} | smallest slice | {gib(bigger['cost']['peak'])} / {gib(bigger['cost']['usable'])} | {held(bigger['cost'])} | {tera(bigger['cost'])} | | | | | |")
+            for settings, cost, run in ([("as configured", entry["cost"], entry["run"])] if entry["cost"]["fits"] else []) + (
+                    [(" ".join(flag.removeprefix("--config.").replace(f"stages.{name}.", "") for flag in change["flags"]), change["cost"], change["run"])] if change else []):
+                settings = f"tensor {cost['mesh']['tensor']}" if settings == "as configured" and plan["mesh_note"] else settings
+                roof = cost["roofline"]
+                moved = sum(kind["bytes"] for kind in cost["collectives"].values())
+                out.append(f"| {plan['topology']} | {name} | {settings} | {gib(cost['peak'])} / {gib(cost['usable'])} | {held(cost)} | {tera(cost)} | {moved / GIB:.1f} | "
+                           f"{1e3 * roof['step']:.0f}, {roof['bound']} | {100 * roof['mfu']:.0f} % | {clock(run['stage'])} | {run['chip_hours']:,.0f} |")
+    return out
+
+
+def held(cost: Mapping[str, Any]) -> str:
+    return f"{gib(sum(cost['parameters'].values()))} + {gib(sum(cost['optimizer'].values()))}"
+
+
+def tera(cost: Mapping[str, Any]) -> str:
+    return f"{cost['flops']['counted'] / 1e12:,.0f} ({cost['flops']['remat'] / 1e12:,.0f})"
