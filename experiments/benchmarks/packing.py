@@ -1,7 +1,7 @@
 """How full are the rows of a long-tailed mixture, and how long does it take to plan an epoch of it?
 
 Lengths like those of LLaVA-1.5's 665,298 conversations, simulated, since the files are not at hand: 576 tokens an image, 35 of Vicuna's
-prompt before it, the true number of conversations per source (they add up to the true total), and estimates of how long these are.
+prompt before it, numbers of conversations per source close to the published ones (they add up to the true total), and estimates of how long these are.
 
     python experiments/benchmarks/packing.py [--length=4096] [--share=1.0] [--seed=0]
 """
