@@ -45,5 +45,5 @@ def get_config(arg: str = "") -> ConfigDict:
     c.logging = ConfigDict(dict(every=5, line_seconds=20.0, tensorboard=True))
     c.prefetch = 4
     c.workers = 1
-    c.expected_seconds = 1800
+    c.expected_seconds = 1300
     return c

@@ -7,7 +7,7 @@ source "$(dirname "${BASH_SOURCE[0]}")/env.sh"
 if [ "${1:-}" = smollm2 ]; then
   shift
   language=SmolLM2-135M-Instruct.Q4_1.gguf
-  echo "plan: the demo, if there is none (5 min) → fetch SmolLM2-135M-Instruct (93 MB) → align and instruct it behind the demo's encoder, 2,000 test questions, text ability (some 30 to 40 min on 2 CPU cores) → runs/smollm2/report.html"
+  echo "plan: the demo, if there is none (5 min) → fetch SmolLM2-135M-Instruct (93 MB) → align and instruct it behind the demo's encoder, 2,000 test questions, text ability (about 25 min on 2 idle CPU cores) → runs/smollm2/report.html"
   set_up demo
   vlmjax data build easy_vqa
   [ -e runs/demo/model/config.json ] || vlmjax train --config=experiments/demo.py --workdir=runs/demo
@@ -31,6 +31,6 @@ cat <<'TEXT'
 what to try next:
   open runs/demo/report.html                            curves, the freeze proof, right and wrong answers
   vlmjax evaluate --model=runs/demo --tasks=easy_vqa    score it again
-  launch/demo.sh smollm2                                a real language model (135 M) behind the same encoder, half an hour
+  launch/demo.sh smollm2                                a real language model (135 M) behind the same encoder, 25 min
   vlmjax train --config=experiments/demo.py --workdir=runs/linear --config.model.projector.variant=linear
 TEXT
