@@ -121,7 +121,7 @@ CATALOGUE = {
     "easy_vqa": Entry(
         "5,000 images of one coloured shape with 48,248 questions: the demo",
         ("easy_vqa:train:questions", "easy_vqa:train:captions", "easy_vqa:train:texts", "easy_vqa:test:questions"),
-        (Part("easy_vqa/1.0.0", "the Python package easy-vqa 1.0", "3 MB", "made by: pip install 'vlmjax[demo]'; vlmjax data build easy_vqa"),),
+        (Part("easy_vqa/1.0.0", "https://github.com/vzhou842/easy-VQA", "3 MB", "made by: pip install 'vlmjax[demo]'; vlmjax data build easy_vqa"),),
         "MIT", "https://github.com/vzhou842/easy-VQA"),
 }  # fmt: skip
 
