@@ -7,4 +7,5 @@ set_up test
 marks=(-m "not slow")
 if [ "${1:-}" = "--all" ]; then marks=(); shift; fi
 vlmjax data build easy_vqa >/dev/null
-exec python -m pytest "${marks[@]}" --durations=10 -rs "$@"
+# two processes share the files: one alone leaves the second core to compiling
+exec python -m pytest "${marks[@]}" -n 2 --dist loadfile --durations=10 -rs "$@"

@@ -133,7 +133,7 @@ def test_broken_images_stop_a_run_that_meets_too_many_of_them(tmp_path, capsys, 
 
     def damaged(data_dir, split, view):
         source = opened(data_dir, split, view)
-        return dataclasses.replace(source, read_image=lambda key: source.read_image(key)[:200])
+        return dataclasses.replace(source, read=lambda key: source.read_image(key)[:200])
 
     monkeypatch.setattr(easy_vqa, "open_source", damaged)
     error = fails(capsys, "train", f"--config={DEMO}", f"--workdir={tmp_path}/w", '--config.run=("align",)')

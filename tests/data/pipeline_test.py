@@ -102,6 +102,15 @@ def test_a_mixture_takes_whole_passes_and_another_part_each_epoch():
     assert set.union(*parts) == {e.id for e in texts().examples}
 
 
+def test_a_mixture_by_weights_draws_shares_of_an_epoch():
+    made = Pipeline([(questions(), 1.0), (texts(), 3.0)], PROCESSOR, "next_token", SHAPE, 0, 2, mixture="weights")  # 10 and 6 examples
+    seen = [collections.Counter(made.example(i).id for row in made.rows(epoch) for piece in row for i in piece) for epoch in range(10)]
+    for epoch in seen:
+        assert sum(n for id_, n in epoch.items() if id_[0] == "q") == 4 and sum(epoch.values()) == 16
+        assert all(epoch[e.id] == 2 for e in texts().examples)
+    assert {id_ for epoch in seen for id_ in epoch if id_[0] == "q"} == {e.id for e in questions().examples}
+
+
 def test_equal_captions_are_positives_of_each_other():
     made = pipeline([(captions(), 1.0)], "contrastive", PAIRS)
     for step in range(3):

@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image
 
 from vlmjax.data.conversation import TEMPLATES
-from vlmjax.data.example import Example, Turn
+from vlmjax.data.example import Example, Source, Turn
 from vlmjax.data.processor import Processor
 from vlmjax.data.tokenizer import word_level
 from vlmjax.layout import ImageLayout
@@ -27,7 +27,7 @@ def qa(id_: str, images: tuple[str, ...], question: str, answer: str) -> Example
 
 
 @dataclasses.dataclass
-class TinySource:
+class TinySource(Source):
     """images: {key: the file, or what reading it raises}."""
 
     name: str

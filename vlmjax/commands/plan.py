@@ -15,6 +15,7 @@ from vlmjax import config as configs
 from vlmjax import files, pretrained
 from vlmjax.commands import common
 from vlmjax.commands.prepare import RunConfig
+from vlmjax.data import mixture
 from vlmjax.data.datasets import catalogue
 from vlmjax.errors import UserError
 from vlmjax.plan import changes, cost, table, topologies
@@ -135,10 +136,10 @@ def count_steps(name: str, stage: build.StageConfig, examples: dict[str, int], d
     if name in examples:
         count, origin = examples[name], "given"
     else:
-        count, origin = 0, ""
-        for spec, passes in stage.data:
-            number, where = count_examples(name, spec, data_dir)
-            count, origin = count + number * passes, where if origin in ("", where) else "data and catalogue"
+        found = [count_examples(name, spec, data_dir) for spec, _ in stage.data]
+        numbers, where = [number for number, _ in found], dict.fromkeys(where for _, where in found)
+        count = sum(number * times for number, times in zip(numbers, mixture.passes([n for _, n in stage.data], numbers, stage.mixture)))
+        origin = " and ".join(where)
     return max(1, math.ceil(count * stage.epochs / stage.batch)), f"{count:,.0f} examples, {origin}; one per row"
 
 

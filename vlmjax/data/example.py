@@ -1,8 +1,11 @@
 """What every data set becomes: examples made of turns, and sources that hold them."""
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
+from etils import epath
+
+from vlmjax.data.facts import ImageFacts
 from vlmjax.errors import UserError
 
 ROLES = ("user", "assistant")
@@ -57,17 +60,33 @@ class Lazy(Sequence[Example]):
         return self._make(i % self._length)
 
 
+class Part(NamedTuple):
+    """Which of the `total` examples of a set a source has; tables about all of them are kept in `directory`."""
+
+    directory: epath.Path
+    rows: range
+    total: int
+
+
 class Source(Protocol):
     """A data set as the pipeline sees it: the texts at once, the images on demand, from any thread.
 
     faults: {row or example: reason} of what was left out, in the order of the file; whoever opens a source says how many are too many.
     altered: {what was done: how many}, of examples that are not word for word as published.
+    facts: of its images, where a manifest has them. part: of a set that `vlmjax data build` wrote.
     """
 
     name: str
     examples: Sequence[Example]
     faults: Mapping[str, str]
     altered: Mapping[str, int]
+    facts: ImageFacts | None = None
+    part: Part | None = None
+
+    @property
+    def reader(self) -> Callable[[str], bytes]:
+        """`read_image` for other processes, which take no examples along."""
+        return self.read_image
 
     def read_image(self, key: str) -> bytes:
         """The encoded image (PNG, JPEG, …) of a key in `Example.images`."""

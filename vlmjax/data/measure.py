@@ -22,14 +22,13 @@ def table(source: Source, processor: Processor, objective: str, length: int) -> 
     """What the examples of a source cost in the rows of an objective; `length`: places of a caption's row."""
     if objective == "contrastive":
         return processor.measure_captions(source.examples, length)
-    directory = getattr(source, "directory", None)
-    if directory is None:
+    if source.part is None:
         return processor.measure(source.examples)
-    path = directory / "lengths" / f"{fingerprint(processor)}.npz"
+    path = source.part.directory / "lengths" / f"{fingerprint(processor)}.npz"
     if path.exists():
-        return _part(_load(path, processor), source.part)
+        return _part(_load(path, processor), source.part.rows)
     measured = processor.measure(source.examples)
-    if len(source.examples) == source.manifest["examples"]:
+    if len(source.examples) == source.part.total:
         _save(path, measured, processor)
     return measured
 

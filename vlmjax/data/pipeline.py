@@ -12,6 +12,7 @@ import numpy as np
 
 from vlmjax import files
 from vlmjax.data import images, lengths, measure, packing
+from vlmjax.data import mixture as mixtures
 from vlmjax.data.batch import BatchShape, spec
 from vlmjax.data.example import Example, Source
 from vlmjax.data.packing import Row
@@ -40,7 +41,7 @@ class Fault(NamedTuple):
 class Pipeline:
     """Batches of a stage.
 
-    sources: (source, passes over it per epoch): a fraction takes another seeded subset in every epoch. objective: `next_token` (packed
+    sources: (source, passes over it per epoch, or its weight), see `mixture`. objective: `next_token` (packed
     rows) or `contrastive` (a row is one image and its caption, the assistant's text). per_group: at most so many examples share an image
     in one row. Row r of step s depends on nothing but the seed and s: epochs follow each other without a gap, and the batch in which one
     ends goes on with the next. Planning reads a table of lengths; examples are read when their row is made. weighting: of supervised
@@ -60,7 +61,7 @@ class Pipeline:
 
     def __init__(
         self, sources: Sequence[tuple[Source, float]], processor: Processor, objective: str, shape: BatchShape, seed: int, per_group: int,
-        max_unusable: float = 0.0, weighting: str = "token", workers: int = 1,
+        max_unusable: float = 0.0, weighting: str = "token", workers: int = 1, mixture: str = "passes",
     ):
         spec(objective, shape)
         if processor.layout and processor.layout.size != shape.size:
@@ -71,13 +72,12 @@ class Pipeline:
             raise UserError(f"images: {shape.images} in a row of a contrastive stage, which has one image and its caption")
         if not sources:
             raise UserError("data: the stage names no source")
-        for source, passes in sources:
-            if not source.examples or passes <= 0:
-                raise UserError(f"data: {source.name} has {len(source.examples)} examples and {passes} passes; both must be more than 0")
+        for source, number in sources:
+            if not source.examples or number <= 0:
+                raise UserError(f"data: {source.name} has {len(source.examples)} examples and {number} {mixture}; both must be more than 0")
         self.processor, self.objective, self.shape, self.seed = processor, objective, shape, seed
         self.per_group, self.weighting, self.workers = per_group, weighting, workers
         self.sources = [source for source, _ in sources]
-        self._passes = [passes for _, passes in sources]
         self._pixels = _Pixels(processor.layout)
         self.table = lengths.join([measure.table(source, processor, objective, shape.length) for source in self.sources])
         self._first = np.cumsum([0, *(len(source.examples) for source in self.sources)]).tolist()  # of each source in the table
@@ -85,6 +85,8 @@ class Pipeline:
         if len(self.unusable) > max_unusable * len(self.table):
             raise UserError(self._refusal(max_unusable))
         self._usable = np.setdiff1d(np.arange(len(self.table)), np.array(list(self.unusable), int), assume_unique=True)
+        self._usable_of = np.split(self._usable, np.searchsorted(self._usable, self._first[1:-1]))  # of each source
+        self.passes = mixtures.passes([number for _, number in sources], list(map(len, self._usable_of)), mixture)
         self._lock = threading.RLock()  # prefetching threads and the loop both ask for plans
         self._plan = functools.lru_cache(max(2, PLANNED_EXAMPLES // len(self.table)))(self._plan)
         self._ends: list[int] = []  # rows up to the end of each epoch planned so far
@@ -173,16 +175,10 @@ class Pipeline:
         return f"data: {shown}{more} ({len(self.unusable)} of {len(self.table)} examples cannot be used, max_unusable is {tolerated:g})"
 
     def _plan(self, epoch: int) -> Sequence[Row]:
-        """Packs what this epoch draws: a source's examples as often as its passes say, then a fraction of them."""
-        drawn = []
-        for s, passes in enumerate(self._passes):
-            own = self._usable[(self._usable >= self._first[s]) & (self._usable < self._first[s + 1])]
-            drawn += [own] * int(passes)
-            if part := passes % 1:
-                # s + 1: to NumPy (seed, epoch, 0) is the same seed as the (seed, epoch) of packing.
-                drawn.append(np.random.default_rng((self.seed, epoch, s + 1)).permutation(own)[: round(part * len(own))])
+        """Packs what this epoch draws."""
+        drawn = mixtures.draw(self._usable_of, self.passes, self.seed, epoch)
         length, images, targets = self.shape.length, self.shape.images, 0 if self.objective == "contrastive" else self.shape.targets
-        return packing.plan(self.table, np.concatenate(drawn), length, images, targets, self.per_group, self.seed, epoch)
+        return packing.plan(self.table, drawn, length, images, targets, self.per_group, self.seed, epoch)
 
     def _plan_past(self, row: int) -> None:
         """Plans epochs until row number `row` of the stage exists."""

@@ -77,10 +77,10 @@ def examine(where: str, pipeline: Pipeline, config: PreflightConfig, max_unusabl
     problems, notes, altered = [], [], {}
     left_out = [(pipeline.example(i).id, reason) for i, reason in pipeline.unusable.items()]
     for source in pipeline.sources:
-        left_out += getattr(source, "faults", {}).items()
-        for what, count in getattr(source, "altered", {}).items():
+        left_out += source.faults.items()
+        for what, count in source.altered.items():
             altered[what] = altered.get(what, 0) + count
-    everything = len(pipeline.table) + sum(len(getattr(source, "faults", {})) for source in pipeline.sources)
+    everything = len(pipeline.table) + sum(len(source.faults) for source in pipeline.sources)
     unusable = tally(left_out)
     if len(left_out) > max_unusable * everything:
         problems.append(f"{where}: {len(left_out):,} of {everything:,} examples cannot be used (max_unusable is {max_unusable:g}): {'; '.join(map(str, unusable[:3]))}")
@@ -111,8 +111,8 @@ def budget(pipeline: Pipeline) -> packing.Budget | None:
 
 def _facts(source: Source, sample: int) -> tuple[int, ImageFacts]:
     """(number of images, facts of all of them, or of a few where no manifest has them)."""
-    if (known := getattr(source, "facts", None)) is not None:
-        return len(known), known
+    if source.facts is not None:
+        return len(source.facts), source.facts
     keys = list(dict.fromkeys(key for example in source.examples for key in example.images))
     few = [keys[i] for i in sorted(np.random.default_rng(0).permutation(len(keys))[:sample].tolist())]
     return len(keys), facts.gather(few, source.read_image)
@@ -147,11 +147,11 @@ def show(processor: Processor, pieces: Sequence[Sequence[Example]], objective: s
 def overlap(task: str, items: Source, trained: Mapping[str, Sequence[Source]], max_overlap: float) -> tuple[list[str], list[str]]:
     """(problems, notes): images of an evaluation that are also in the training data of a stage, found by the perceptual hashes of both manifests."""
     problems, notes = [], []
-    asked = getattr(items, "facts", None)
+    asked = items.facts
     seen: dict[str, ImageFacts] = {}
     for stage, sources in trained.items():
         for source in sources:
-            if asked is None or getattr(source, "facts", None) is None:
+            if asked is None or source.facts is None:
                 notes.append(f"{task}: whether its images are in {source.name} is not checked: {items.name if asked is None else source.name} has no manifest")
                 continue
             if source.name.rsplit("/", 1)[0] in seen:

@@ -59,7 +59,7 @@ def build(source: Source, directory: epath.PathLike, spec: str, workers: int, sh
     done = {n for n in range(shards) if (directory / PARTS / f"{n:05d}.json").exists()}
     progress(len(done), shards)
     tasks = (task for task in _tasks(source, shard_examples) if task[0] not in done)
-    for finished, _ in enumerate(_run(os.fspath(directory), getattr(source, "reader", source.read_image), tasks, workers), len(done) + 1):
+    for finished, _ in enumerate(_run(os.fspath(directory), source.reader, tasks, workers), len(done) + 1):
         progress(finished, shards)
     return _finish(source, directory, settings, shards)
 

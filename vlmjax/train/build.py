@@ -13,6 +13,7 @@ from jax.sharding import Mesh
 
 from vlmjax import losses, optim, param_rules, sharding, stacks
 from vlmjax.data import batch as batches
+from vlmjax.data.mixture import MIXTURES
 from vlmjax.errors import UserError, did_you_mean
 from vlmjax.models import clip, decoder, init_params, projector, vit
 from vlmjax.models.lora import LoRAConfig
@@ -72,7 +73,7 @@ class CompileConfig:
 class StageConfig:
     """One stage. `batch` counts rows of `length` tokens, with at most `images` images and `targets` supervised tokens each.
 
-    data: ((`NAME:SPLIT:VIEW`, passes over it per epoch), …). per_group: examples about one image that share its row and tokens.
+    data: ((`NAME:SPLIT:VIEW`, passes over it per epoch), …); with the mixture `weights`, (…, its share of an epoch's examples). per_group: examples about one image that share its row and tokens.
     resize: the image treatment (layout.RESIZE_RULES). template: of its conversations, empty: the run's.
     max_unusable: share of the examples that may be left out because no row can hold them or nothing in them is supervised.
     max_broken: share of the examples of its sources that may have an image that cannot be read; the stage stops when it has met more.
@@ -98,6 +99,7 @@ class StageConfig:
     steps: int | None = None
     epochs: float | None = None
     weighting: str = "token"
+    mixture: str = "passes"
     accumulate: int = 1
     skip_nonfinite: int = 0
     max_unusable: float = 0.0
@@ -113,6 +115,8 @@ class StageConfig:
             raise UserError(f"{where}.weighting: {self.weighting!r} is not known{did_you_mean(self.weighting, batches.WEIGHTINGS)}")
         if self.weighting != "token" and self.objective == "contrastive":
             raise UserError(f"{where}.weighting: {self.weighting} weighs supervised tokens, and a contrastive stage has none")
+        if self.mixture not in MIXTURES:
+            raise UserError(f"{where}.mixture: {self.mixture!r} is not known{did_you_mean(self.mixture, MIXTURES)}")
         for key in ("batch", "length", "accumulate", "per_group"):
             if getattr(self, key) < 1:
                 raise UserError(f"{where}.{key}: {getattr(self, key)} is less than 1")

@@ -5,7 +5,7 @@ import re
 from collections.abc import Mapping, Sequence
 
 from vlmjax.data import facts, shards
-from vlmjax.data.example import Example
+from vlmjax.data.example import Example, Part, Source
 from vlmjax.data.files_at import join
 from vlmjax.errors import UserError
 
@@ -13,19 +13,20 @@ NAME = "built"
 _SPLIT = re.compile(r"(?P<name>.+?)(\[(?P<start>\d*):(?P<stop>\d*)\])?")
 
 
-class BuiltSource:
-    """A built set, or a part of its examples (a `Source`). directory: where tables about the whole set are kept; part: the indexes of these examples in it."""
+class BuiltSource(Source):
+    """A built set, or a part of its examples."""
 
     def __init__(self, directory: str, part: slice = slice(None)):
-        self.directory, store = shards.mirror(directory)
-        self.manifest = shards.read_manifest(self.directory)
+        self._directory, store = shards.mirror(directory)
+        self.manifest = shards.read_manifest(self._directory)
         entries = {kind: [entry for entry in self.manifest["files"] if entry["file"].startswith(kind)] for kind in ("examples", "images")}
-        self.part = range(self.manifest["examples"])[part]
-        self.name = f"{NAME}/{directory.rsplit('/', 1)[-1]}" + (f"[{self.part.start}:{self.part.stop}]" if part != slice(None) else "")
+        rows = range(self.manifest["examples"])[part]
+        self.part = Part(self._directory, rows, self.manifest["examples"])
+        self.name = f"{NAME}/{directory.rsplit('/', 1)[-1]}" + (f"[{rows.start}:{rows.stop}]" if part != slice(None) else "")
         self.faults: Mapping[str, str] = self.manifest["left_out"]
         self.altered: Mapping[str, int] = self.manifest["altered"]
-        self.examples = Examples(shards.Records(self.directory, entries["examples"], store), self.part)
-        self._images = shards.Records(self.directory, entries["images"], store)
+        self.examples = Examples(shards.Records(self._directory, entries["examples"], store), rows)
+        self._images = shards.Records(self._directory, entries["images"], store)
 
     def read_image(self, key: str) -> bytes:
         shard, index, original = key.split("/", 2)
@@ -36,7 +37,7 @@ class BuiltSource:
 
     @functools.cached_property
     def facts(self) -> facts.ImageFacts:
-        return facts.load(self.directory / shards.IMAGES)
+        return facts.load(self._directory / shards.IMAGES)
 
 
 class Examples(Sequence):

@@ -19,7 +19,7 @@ import tensorflow_datasets as tfds
 from etils import epath
 
 from vlmjax.data import facts
-from vlmjax.data.example import IMAGE_MARK, Example, Turn
+from vlmjax.data.example import IMAGE_MARK, Example, Source, Turn
 from vlmjax.errors import UserError, did_you_mean
 
 NAME, VERSION = "easy_vqa", "1.0.0"
@@ -85,14 +85,17 @@ def _prepare(data_dir: str | os.PathLike) -> None:
 
 
 @dataclasses.dataclass(frozen=True)
-class EasyVqaSource:
-    """A view of a split (a `Source`). `undetermined` counts the images left out because their questions do not fix a caption."""
+class EasyVqaSource(Source):
+    """A view of a split. `undetermined` counts the images left out because their questions do not fix a caption."""
 
     name: str
     examples: list[Example]
-    read_image: Callable[[str], bytes]
+    read: Callable[[str], bytes]
     known: Callable[[], facts.ImageFacts]
     undetermined: int = 0
+
+    def read_image(self, key: str) -> bytes:
+        return self.read(key)
 
     @functools.cached_property
     def facts(self) -> facts.ImageFacts:

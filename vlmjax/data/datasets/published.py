@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from vlmjax.data.example import IMAGE_MARK, Example
+from vlmjax.data.example import IMAGE_MARK, Example, Source
 from vlmjax.data.files_at import File, join, shown
 from vlmjax.data.folders import Folder, open_folder
 from vlmjax.errors import UserError
@@ -19,8 +19,8 @@ STRIPPED = "answers without the white space around them"
 
 
 @dataclasses.dataclass(frozen=True)
-class PublishedSource:
-    """A file of examples (a `Source`). Image keys are paths under `folder`."""
+class PublishedSource(Source):
+    """A file of examples. Image keys are paths under `folder`."""
 
     name: str
     examples: Sequence[Example]
@@ -33,7 +33,6 @@ class PublishedSource:
 
     @property
     def reader(self) -> Callable[[str], bytes]:
-        """`read_image` without the examples, for other processes."""
         return self.folder.read
 
 

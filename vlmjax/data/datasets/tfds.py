@@ -23,7 +23,7 @@ from etils import epath
 
 from vlmjax.data.datasets import published
 from vlmjax.data.datasets.published import CAPTION_PROMPT
-from vlmjax.data.example import IMAGE_MARK, Example, Lazy, Turn
+from vlmjax.data.example import IMAGE_MARK, Example, Lazy, Source, Turn
 from vlmjax.errors import UserError, did_you_mean
 
 NAME = "tfds"
@@ -39,17 +39,21 @@ class _AsStored(tfds.decode.SkipDecoding):
 
 
 @dataclasses.dataclass(frozen=True)
-class TfdsSource:
-    """A view of a split (a `Source`)."""
+class TfdsSource(Source):
+    """A view of a split."""
 
     name: str
     examples: Sequence[Example]
-    reader: "_Images"
+    images: "_Images"
     faults: dict[str, str]
     altered: dict[str, int]
 
     def read_image(self, key: str) -> bytes:
-        return self.reader(key)
+        return self.images(key)
+
+    @property
+    def reader(self) -> "_Images":
+        return self.images
 
 
 @dataclasses.dataclass(frozen=True)
