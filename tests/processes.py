@@ -9,8 +9,12 @@ import tempfile
 START = """
 import sys
 import jax
-sys.stdout = open(sys.argv[3], "w")  # collectives write to the stream itself, in the middle of lines
-jax.distributed.initialize("127.0.0.1:" + sys.argv[1], num_processes=int(sys.argv[4]), process_id=int(sys.argv[2]))
+from vlmjax import hosts
+sys.stdout = open(sys.argv[1], "w")  # collectives write to the stream itself, in the middle of lines
+hosts.connect()
+"""
+END = """
+hosts.job().close()
 """
 
 
@@ -20,10 +24,11 @@ def run(program: str, count: int = 2) -> list[str]:
         s.bind(("127.0.0.1", 0))
         port = str(s.getsockname()[1])
     flags = f"--xla_force_host_platform_device_count={8 // count} --xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"  # as tests/conftest.py
-    env = {**os.environ, "XLA_FLAGS": flags, "PYTHONPATH": str(pathlib.Path(__file__).parents[1])}
+    env = {**os.environ, "XLA_FLAGS": flags, "PYTHONPATH": str(pathlib.Path(__file__).parents[1]), "VLMJAX_COORDINATOR": f"127.0.0.1:{port}", "VLMJAX_PROCESSES": str(count)}
     with tempfile.TemporaryDirectory() as folder:
         printed = [pathlib.Path(folder) / str(i) for i in range(count)]
-        start = lambda i: subprocess.Popen([sys.executable, "-c", START + program, port, str(i), str(printed[i]), str(count)], env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        start = lambda i: subprocess.Popen([sys.executable, "-c", START + program + END, str(printed[i])], env={**env, "VLMJAX_PROCESS_ID": str(i)},
+                                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         started = [start(i) for i in range(count)]
         try:
             outputs = [process.communicate(timeout=240)[0] for process in started]

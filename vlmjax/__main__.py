@@ -3,13 +3,18 @@ import ctypes
 import importlib
 import os
 import sys
+import time
+import traceback
+from typing import Any
 
-from vlmjax.errors import UserError, did_you_mean
+from vlmjax.errors import Stopped, UserError, did_you_mean
 
 COMMANDS = {"train": "train a model in stages, or resume", "preflight": "check a run's data before its first step, and show it", "evaluate": "score a model with controls", "report": "write report.html of a run",
             "plan": "does a run fit on a TPU slice, and what does it cost",
             "data": "build and check data sets", "convert": "write a model as transformers reads it", "parity": "compare with transformers, stage by stage",
             "list": "what exists: encoders, projectors, decoders, tasks, TPU slices"}
+
+WAIT = 3.0  # seconds until an error counts as this process's own
 
 
 def keep_freed_memory() -> None:
@@ -34,13 +39,35 @@ def main(argv: list[str] | None = None) -> int:
         keep_freed_memory()
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
         importlib.import_module(f"vlmjax.commands.{argv[0]}").main(argv[1:])
+        if job := _with_others():
+            job.close()
         return 0
     except UserError as error:
-        print(f"vlmjax: {error}", file=sys.stderr)
-        return 2
+        return _stop(str(error), 2)
+    except Stopped as error:
+        return _stop(str(error), error.status, everywhere=False)
     except KeyboardInterrupt:
-        print("vlmjax: interrupted; the same command resumes", file=sys.stderr)
-        return 130
+        return _stop("interrupted; the same command resumes", 130)
+    except Exception as error:
+        if job := _with_others():
+            time.sleep(WAIT)  # a collective that fails because another process is gone: then the job says so and ends here
+            traceback.print_exc()
+            job.fail(f"{type(error).__name__}: {' '.join(str(error).split())[:300]}", 1)
+        raise
+
+
+def _with_others() -> Any:
+    """The job of this process, where it has others. A command that has not asked for one has none; `plan` wants to be before JAX."""
+    job = sys.modules["vlmjax.hosts"].job() if "vlmjax.hosts" in sys.modules else None
+    return job if job and job.count > 1 else None
+
+
+def _stop(text: str, status: int, everywhere: bool = True) -> int:
+    """everywhere: the other processes of the job do not know yet that they end, too."""
+    if job := _with_others():
+        (job.fail if everywhere else job.leave)(text, status)
+    print(f"vlmjax: {text}", file=sys.stderr)
+    return status
 
 
 if __name__ == "__main__":

@@ -7,6 +7,14 @@ class UserError(Exception):
     """A mistake in a config, a data set, a file or a checkpoint. The message is one line and needs no traceback."""
 
 
+class Stopped(Exception):
+    """A run that ended early without anybody's mistake, and that the same command resumes: one line, and its exit status."""
+
+    def __init__(self, text: str, status: int):
+        super().__init__(text)
+        self.status = status
+
+
 def nearest(name: str, options: Iterable[str], n: int = 1) -> list[str]:
     """The `n` options most like `name`, best first; the closest ones even when none is close."""
     return difflib.get_close_matches(name, list(options), n=n, cutoff=0.0)

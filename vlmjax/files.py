@@ -12,14 +12,23 @@ from etils import epath
 from vlmjax.errors import UserError
 
 
+def in_store(path: epath.PathLike) -> bool:
+    """Whether a path is an object store's: a name appears there with its content, and nothing is appended or renamed."""
+    return "://" in str(path)
+
+
 def write(path: epath.PathLike, content: str | bytes) -> None:
-    """Writes next to `path` and renames, so that a kill leaves the old file or the new one, never half of one."""
+    """Writes next to `path` and renames, so that a kill leaves the old file or the new one, never half of one. A store does that by itself."""
     path = epath.Path(path)
+    content = content.encode() if isinstance(content, str) else content
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(content.encode() if isinstance(content, str) else content)
-        temporary.replace(path)
+        if in_store(path):
+            path.write_bytes(content)
+        else:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            temporary.write_bytes(content)
+            temporary.replace(path)
     except OSError as error:
         raise UserError(f"{path}: cannot be written: {error.strerror or error}") from None
 
@@ -47,6 +56,8 @@ def check_writable(directory: epath.PathLike) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         probe.write_text("")
         probe.unlink()
+    except ImportError as error:  # of the package that knows the store
+        raise UserError(f"{directory}: {reason(error)} (pip install 'vlmjax[tpu]' has it for gs://)") from None
     except OSError as error:
         raise UserError(f"{directory}: cannot be written: {error.strerror or error}") from None
 

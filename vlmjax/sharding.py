@@ -83,6 +83,21 @@ def batch(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec(("replica", "fsdp")))
 
 
+def own_rows(mesh: Mesh, rows: int) -> tuple[slice, bool]:
+    """(the rows of a batch that this process feeds to its devices, whether it is the first that feeds these).
+
+    Where the tensor axis spans processes, several feed the same rows.
+    """
+    parts: dict[int, set[tuple[int, int]]] = {}
+    for device, (part, *_) in batch(mesh).devices_indices_map((rows,)).items():
+        parts.setdefault(device.process_index, set()).add(part.indices(rows)[:2])
+    spans = {process: (min(start for start, _ in own), max(stop for _, stop in own)) for process, own in parts.items()}
+    start, stop = spans[jax.process_index()]
+    if sum(b - a for a, b in parts[jax.process_index()]) != stop - start:
+        raise UserError(f"mesh: {dict(mesh.shape)} gives process {jax.process_index()} rows that do not follow each other; give it another order of axes")
+    return slice(start, stop), jax.process_index() == min(process for process, span in spans.items() if span == (start, stop))
+
+
 def spec(dims: tuple[int, ...], axes: Sequence[str | None], mesh: Mesh) -> PartitionSpec:
     """The rule's axes, less those that do not divide their dimension (the leaf is whole along it)."""
     return PartitionSpec(*(axis if axis and size % mesh.shape[axis] == 0 else None for size, axis in zip(dims, axes)))

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 from etils import epath
 
-from vlmjax import pretrained, sharding
+from vlmjax import hosts, pretrained, sharding
 from vlmjax.data import conversation
 from vlmjax.data.batch import BatchShape
 from vlmjax.data.datasets import DATASETS
@@ -51,11 +51,12 @@ def expand(path: str) -> str:
     return path if "://" in path else os.path.abspath(os.path.expanduser(path))
 
 
-def set_up_jax() -> None:
-    """float32 means float32, also on TPUs and GPUs; compiled programs are kept for the next start."""
+def set_up_jax() -> hosts.Job:
+    """float32 means float32, also on TPUs and GPUs; compiled programs are kept for the next start. → this process's place among those of its job."""
     jax.config.update("jax_default_matmul_precision", "highest")
     if not jax.config.jax_compilation_cache_dir:
         jax.config.update("jax_compilation_cache_dir", expand(os.path.join("~", ".cache", "vlmjax", "xla")))
+    return hosts.connect()
 
 
 def parse_mesh(text: str) -> sharding.MeshConfig:
@@ -92,7 +93,7 @@ class Sources:
             for i, entry in enumerate(config.data):
                 where = f"stages.{name}.data[{i}]"
                 if not (isinstance(entry, (tuple, list)) and len(entry) == 2 and isinstance(entry[0], str) and isinstance(entry[1], (int, float)) and entry[1] > 0):
-                    raise UserError(f"{where}: {entry!r} is not (NAME:SPLIT:VIEW, passes per epoch)")
+                    raise UserError(f"{where}: {entry!r} is not (NAME:SPLIT:VIEW, {'passes per epoch' if config.mixture == 'passes' else 'weight'})")
                 if entry[0] not in self._open:
                     self._open[entry[0]] = open_source(entry[0], data_dir, where)
                 self.by_stage[name].append((self._open[entry[0]], float(entry[1])))
@@ -144,7 +145,7 @@ def layout(encoder: object | None, projector: object | None, resize: str) -> Ima
 
 def pipeline(name: str, config: build.StageConfig, sources: list[tuple[Source, float]], processor: Processor, shape: BatchShape, seed: int, workers: int) -> Pipeline:
     """Two stages over one source see it in different orders. What cannot be used is left out, and preflight decides whether that is too much."""
-    return Pipeline(sources, processor, config.objective, shape, seed + zlib.crc32(name.encode()), config.per_group, 1.0, config.weighting, workers)
+    return Pipeline(sources, processor, config.objective, shape, seed + zlib.crc32(name.encode()), config.per_group, 1.0, config.weighting, workers, config.mixture)
 
 
 def run_directory(path: str) -> epath.Path:

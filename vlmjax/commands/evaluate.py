@@ -9,10 +9,12 @@ from vlmjax import bundle as bundles
 from vlmjax import pretrained, sharding
 from vlmjax.bundle import Bundle
 from vlmjax.commands import common
-from vlmjax.errors import UserError, did_you_mean
+from vlmjax.errors import Stopped, UserError, did_you_mean
 from vlmjax.evaluate import runner
+from vlmjax.evaluate.answers import Answers
 from vlmjax.evaluate.controls import CONTROLS
 from vlmjax.evaluate.tasks import TASKS
+from vlmjax.hosts import TERMINATED, Job
 from vlmjax.train.metrics import say
 
 
@@ -51,33 +53,41 @@ def main(argv: list[str]) -> None:
     output = common.run_directory(args.output or args.model)
     if output.is_file():
         raise UserError(f"--output: say where results go, since {output} is a file")
-    common.set_up_jax()
+    job = common.set_up_jax()
     if args.rescore:
         for task in tasks:
             predictions = runner.read_predictions(output, task)
             kept = {k: v for k, v in runner.read_results(output).get(task, {}).items() if k == "provenance"}
             runner.write(output, task, {**runner.rescore(predictions, TASKS[task]), **kept}, predictions)
     else:
+        job.catch_termination()
         mesh = sharding.make_mesh(common.parse_mesh(args.mesh))
-        model = pretrained.load(common.expand(args.model), args.dtype, mesh).with_adapters(args.adapters)
+        with job.agreed():
+            model = pretrained.load(common.expand(args.model), args.dtype, mesh)
+        model = model.with_adapters(args.adapters)
         config = EvaluateConfig(args.split, tuple(args.control.split(",")), {}, args.rows, args.sample)
         for task in tasks:
-            score(model, task, config, args.data_dir, output, args.limit)
-    print(runner.table({task: runner.read_results(output)[task] for task in tasks}))
+            score(model, task, config, args.data_dir, output, job, args.limit)
+    job.barrier()
+    say(runner.table({task: runner.read_results(output)[task] for task in tasks}))
 
 
-def score(model: Bundle, task: str, config: EvaluateConfig, data_dir: str, output: epath.Path, limit: int | None = None) -> None:
-    """One task under its controls, written to `output`."""
+def score(model: Bundle, task: str, config: EvaluateConfig, data_dir: str, output: epath.Path, job: Job, limit: int | None = None) -> None:
+    """One task under its controls, written to `output`. Interrupted, it has kept its answers up to there."""
     began = said = time.monotonic()
+    kept = Answers(output, task, job.index == 0, job.share)
 
     def progress(done: int, total: int) -> None:
         nonlocal said
         if time.monotonic() - said > 10:
             said = time.monotonic()
             say(f"{task}: {done}/{total}, {(said - began) / done * (total - done):.0f} s left")
+        if reason := job.stops():
+            kept.flush()
+            raise Stopped(f"{task}: {reason}; {done} of {total} answers are kept, and the same command goes on from there", TERMINATED)
 
-    results, predictions = runner.evaluate(model, TASKS[task], data_dir, config.split, config.controls, config.rows, limit, config.sample or None, config.seed, progress=progress)
+    results, predictions = runner.evaluate(model, TASKS[task], data_dir, config.split, config.controls, config.rows, limit, config.sample or None, config.seed, progress=progress, kept=kept)
     if jax.process_index() == 0:
-        runner.write(output, task, results, predictions)
+        runner.write(output, task, results, predictions, kept)
     scores = ", ".join(f"{control} {100 * results[control][TASKS[task].metric]['value']:.1f} %" for control in config.controls if control in results)
     say(f"{task}: {scores} ({time.monotonic() - began:.0f} s)")

@@ -34,17 +34,20 @@ def main(argv: list[str]) -> None:
 
 def train(node: Any, changed: dict[str, list], workdir: str, data_dir: str) -> None:
     """Everything `vlmjax train` does, from a resolved config."""
-    began = time.monotonic()
+    began = time.time()
     config = configs.build(RunConfig, node)
-    common.set_up_jax()
+    job = common.set_up_jax()
+    job.catch_termination(config.checkpoint.grace)
     workdir = common.run_directory(workdir)
-    mine = check_workdir(workdir, node, changed)
-    made = prepare(config, data_dir)
-    log = record.read(workdir) or record.start(configs.fingerprint(node), made.mesh)
     seen, known = None, []
-    if set(config.run) - record.finished(log).keys():
-        seen = preflight.check(made, data_dir, known.append)
-    mesh, tokenizer, checkpoints, modules, templates, data, stages = made.mesh, made.tokenizer, made.checkpoints, made.modules, made.templates, made.data, made.stages
+    with job.agreed():  # what is wrong on one host is said on all, and none waits for it
+        mine = check_workdir(workdir, node, changed)
+        made = prepare(config, data_dir)
+        log = record.read(workdir) or record.start(configs.fingerprint(node), made.mesh)
+        if set(config.run) - record.finished(log).keys():
+            seen = preflight.check(made, data_dir, known.append)
+        stages = made.stages
+    mesh, tokenizer, checkpoints, modules, templates, data = made.mesh, made.tokenizer, made.checkpoints, made.modules, made.templates, made.data
     encoder, projector = made.sizes
     used = [name for name in modules if any(name in stage.components for stage in stages.values())]
     truth = Truth(workdir, modules, stages, config.seed, mesh, common.parameter_sources(checkpoints))
@@ -54,6 +57,9 @@ def train(node: Any, changed: dict[str, list], workdir: str, data_dir: str) -> N
             files.write_json(workdir / preflight.FILE, seen)
 
     same_machine(log, mesh)
+    if "wall_seconds" not in log:
+        log |= {"began": log.get("began", round(began, 1)), "starts": log.get("starts", 0) + 1}
+        record.write(workdir, log)
     say(plan(config, stages, data, mesh))
     for line in known:
         say(line)
@@ -61,31 +67,33 @@ def train(node: Any, changed: dict[str, list], workdir: str, data_dir: str) -> N
         say(line)
     for position, name in enumerate(config.run):
         if name not in record.finished(log):
-            saved = Checkpoints(workdir, name, config.checkpoint.keep)
+            saved = Checkpoints(workdir, name, config.checkpoint.keep, config.checkpoint.keep_every)
             say(f"{name}: {'starts' if saved.latest() is None else f'resumes at step {saved.latest()}'}")
             owners = truth.owners(stages[name].components, record.finished(log))
             outcome = loop.run(stages[name], truth.load(stages[name].components, record.finished(log)), data[name], saved,
                                metrics.Writer(workdir, name, config.logging), Quarantine(workdir, name), {"fingerprint": log["fingerprint"], "config": mine["config"], "from": owners_by_component(owners)},
-                               config.logging, config.checkpoint, config.prefetch)
-            rows = metrics.read(workdir, name)
-            log["stages"].append({**outcome.record, "loss": {"first": rows[0]["loss"], "last": rows[-1]["loss"]}})
+                               config.logging, config.checkpoint, config.prefetch, stops=job.stops)
+            log["stages"].append({**outcome.record, "loss": job.share(lambda: first_and_last(metrics.read(workdir, name)))})
             record.write(workdir, log)
             say(stage_line(log["stages"][-1]))
         finished = config.run[:position + 1]
-        missing = [task for task in config.evaluate.after.get(name, ()) if task not in (runner.read_results(workdir) or {})]
-        if missing or position + 1 == len(config.run) and not (workdir / "model" / "config.json").exists():
+        missing = job.share(lambda: [task for task in config.evaluate.after.get(name, ()) if task not in runner.read_results(workdir)])
+        if missing or position + 1 == len(config.run) and not job.share((workdir / "model" / "config.json").exists):
             flat = truth.load(used, finished)
             model = bundles.make(modules, flat, tokenizer, templates[name], common.layout(encoder, projector, config.stages[name].resize), mesh)
             for task in missing:
-                score(model, task, config.evaluate, data_dir, workdir)
+                score(model, task, config.evaluate, data_dir, workdir, job)
             if position + 1 == len(config.run):
                 pretrained.save(dataclasses.replace(model, carried=common.carried(checkpoints, used)), workdir / "model")
-    log.setdefault("wall_seconds", 0.0)
-    log["wall_seconds"] = round(log["wall_seconds"] + time.monotonic() - began, 1)
+    log.setdefault("wall_seconds", round(time.time() - log["began"], 1))
     record.write(workdir, log)
     if jax.process_index() == 0:
         say(runner.table(runner.read_results(workdir) or {}))
         say(f"report: {report.write(workdir, image_reader(data_dir, config.evaluate.split))}")
+
+
+def first_and_last(rows: list[dict[str, Any]]) -> dict[str, float]:
+    return {"first": rows[0]["loss"], "last": rows[-1]["loss"]}
 
 
 def check_workdir(workdir: epath.Path, node: Any, changed: dict[str, list]) -> dict[str, Any]:

@@ -15,9 +15,10 @@ from vlmjax.bundle import Bundle, stack
 from vlmjax.data.conversation import spans
 from vlmjax.data.example import Source, Turn
 from vlmjax.errors import UserError, did_you_mean
+from vlmjax.evaluate.answers import Answers
 from vlmjax.evaluate.controls import CONTROLS, SHOWN, derangement, grey
 from vlmjax.evaluate.task import Item, Task
-from vlmjax.train import record
+from vlmjax.train import proof, record
 
 GREY = "\0grey"  # the key of the image that `blind` shows; no source has such a key
 MAX_LENGTH = 2048  # tokens of a row, unless the caller sets another limit
@@ -35,12 +36,13 @@ class Request:
 
 def evaluate(bundle: Bundle, task: Task, data_dir: str, split: str = "test", controls: Sequence[str] = CONTROLS, batch_rows: int = 50,
              limit: int | None = None, sample: int | None = None, seed: int = 0, length: int = MAX_LENGTH, progress: Progress = lambda done, total: None,
-             ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+             kept: Answers | None = None) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """→ (the task's entry of results.json, predictions: one dict per item and control).
 
     limit: the first so many items. sample: so many, of images drawn by `seed` (see `draw`). seed: also of the derangement of `shuffled`, which is over the
     images of the whole split. length: a
-    question whose prompt and image need more tokens is refused. progress: called with (requests answered, requests).
+    question whose prompt and image need more tokens is refused. progress: called with (requests answered, requests) after each batch. kept: what an
+    interrupted evaluation has answered, and where this one leaves what it answers (answers.py).
     """
     for control in controls:
         if control not in CONTROLS:
@@ -56,7 +58,11 @@ def evaluate(bundle: Bundle, task: Task, data_dir: str, split: str = "test", con
     distinct = list(dict.fromkeys(request for asked in requests.values() for request in asked))
     names = {request: item.id for asked in requests.values() for request, item in zip(asked, items)}
     answer = _choose if task.choices else _generate
-    answers = answer(bundle, task, source, distinct, names, batch_rows, length, progress) if distinct else {}
+    model = proof.sha256(proof.digests(bundle.params))
+    kept = kept or Answers()
+    asked_of = [model, task.name, task.max_new_tokens, task.choices, batch_rows, length, [[[(t.role, t.text) for t in r.turns], r.shown] for r in distinct]]
+    kept.begin(hashlib.sha256(json.dumps(asked_of).encode()).hexdigest())
+    answers = answer(bundle, task, source, distinct, names, batch_rows, length, progress, kept) if distinct else {}
     texts = {control: [answers[request] for request in asked] for control, asked in requests.items()}
     if "prior" in controls:
         prior = task.prior(data_dir)
@@ -65,7 +71,7 @@ def evaluate(bundle: Bundle, task: Task, data_dir: str, split: str = "test", con
                     "control": control, "prediction": text, "correct": _score(task, text, item.answer)}
                    for control in controls for item, text in zip(items, texts[control])]
     provenance = {
-        "data": data_hash(source, items), "split": split, "items": len(items), "prompt": _prompt(bundle, task, items[0]), "parser": task.parser,
+        "data": data_hash(source, items), "split": split, "items": len(items), "model": model, "prompt": _prompt(bundle, task, items[0]), "parser": task.parser,
         "image": dataclasses.asdict(bundle.layout) if bundle.layout else None, "seed": seed, "sample": sample, "commit": record.git_commit(),
     }
     return {**rescore(predictions, task), "provenance": provenance}, predictions
@@ -135,7 +141,7 @@ def _pixels(bundle: Bundle, source: Source, key: str) -> np.ndarray:
 # --- a language model answers ---------------------------------------------------------------------------------------------------
 
 def _generate(bundle: Bundle, task: Task, source: Source, requests: Sequence[Request], names: Mapping[Request, str], batch_rows: int,
-              length: int, progress: Progress) -> dict[Request, str]:
+              length: int, progress: Progress, kept: Answers) -> dict[Request, str]:
     """Questions that are shown one image share rows; all batches have one shape, so one program answers them."""
     if bundle.vlm is None:
         raise UserError(f"{task.name}: the model has no language model, so it cannot answer")
@@ -147,13 +153,17 @@ def _generate(bundle: Bundle, task: Task, source: Source, requests: Sequence[Req
     empty = bundle.processor.prompt_row([], T, M, Q)[0]
     for start in range(0, len(rows), batch_rows):
         part = [[requests[i] for i in row] for row in rows[start : start + batch_rows]]
+        if start in kept.known:
+            answers.update(zip(itertools.chain(*part), kept.known[start]))
+            continue
         keys = [() if row[0].shown is None else (row[0].shown,) for row in part]
         laid = [bundle.processor.prompt_row([(own, [r.turns for r in row])], T, M, Q)[0] for own, row in zip(keys, part)]
         fill = min(batch_rows, len(rows)) - len(part)  # empty rows, so that the last batch has the shape of the others
         shown = [[_pixels(bundle, source, key) for key in own] for own in keys]
         batch = stack(laid + [empty] * fill) | bundle.pack_pixels(shown + [[]] * fill, M)
-        for row, ids in zip(part, bundle.answer(batch, task.max_new_tokens)):
-            answers.update((request, bundle.text(answer)) for request, answer in zip(row, ids))
+        texts = [bundle.text(answer) for row, ids in zip(part, bundle.answer(batch, task.max_new_tokens)) for answer in ids[: len(row)]]
+        answers.update(zip(itertools.chain(*part), texts))
+        kept.add(start, texts)
         progress(len(answers), len(requests))
     return answers
 
@@ -213,7 +223,7 @@ def _cuts(count: int, most: int) -> list[tuple[int, int]]:
 # --- two towers choose ----------------------------------------------------------------------------------------------------------
 
 def _choose(bundle: Bundle, task: Task, source: Source, requests: Sequence[Request], names: Mapping[Request, str], batch_rows: int,
-            length: int, progress: Progress) -> dict[Request, str]:
+            length: int, progress: Progress, kept: Answers) -> dict[Request, str]:
     """The choice whose text feature has the highest cosine with the image's (of equals the first)."""
     if bundle.clip is None:
         raise UserError(f"{task.name}: the model has no text tower and contrast head, so it cannot compare images with texts")
@@ -221,10 +231,15 @@ def _choose(bundle: Bundle, task: Task, source: Source, requests: Sequence[Reque
     answers: dict[Request, str] = {}
     for start in range(0, len(requests), batch_rows):
         part = requests[start : start + batch_rows]
+        if start in kept.known:
+            answers.update(zip(part, kept.known[start]))
+            continue
         pixels = [_pixels(bundle, source, request.shown) for request in part]
         pixels += [np.zeros_like(pixels[0])] * (min(batch_rows, len(requests)) - len(part))
         cosines = _unit(bundle.pixel_features(np.stack(pixels))) @ texts.T
-        answers.update((request, task.choices[choice]) for request, choice in zip(part, cosines.argmax(axis=1)))
+        chosen = [task.choices[choice] for choice in cosines.argmax(axis=1)[: len(part)]]
+        answers.update(zip(part, chosen))
+        kept.add(start, chosen)
         progress(len(answers), len(requests))
     return answers
 
@@ -252,10 +267,12 @@ def _prompt(bundle: Bundle, task: Task, item: Item) -> str:
     return f"{bundle.template.name}: {''.join(span.text for span in spans(bundle.template, '', item.turns, prompt=True))}"
 
 
-def write(workdir: epath.PathLike, task: str, results: Mapping[str, Any], predictions: Sequence[Mapping[str, Any]]) -> None:
-    """`predictions/TASK.jsonl`, then the task's entry in `results.json`, whose other entries stay."""
+def write(workdir: epath.PathLike, task: str, results: Mapping[str, Any], predictions: Sequence[Mapping[str, Any]], kept: Answers | None = None) -> None:
+    """`predictions/TASK.jsonl`, then the task's entry in `results.json`, whose other entries stay. `kept` is no longer needed in between."""
     workdir = epath.Path(workdir)
     files.write(workdir / "predictions" / f"{task}.jsonl", "".join(json.dumps(row) + "\n" for row in predictions))
+    if kept:
+        kept.clear()
     files.write_json(workdir / "results.json", {**read_results(workdir), task: results})
 
 

@@ -11,7 +11,8 @@ import numpy as np
 from vlmjax import optim, param_rules, sharding, stacks
 from vlmjax.data import batch as batches
 from vlmjax.data.pipeline import Fault
-from vlmjax.errors import UserError
+from vlmjax.errors import Stopped, UserError
+from vlmjax.hosts import TERMINATED
 from vlmjax.train import build, metrics, once, proof, state, step
 from vlmjax.train.checkpoint import Checkpoints
 from vlmjax.train.quarantine import Quarantine
@@ -21,10 +22,13 @@ REACH_STEPS = 50  # by then every trainable leaf must have had a gradient
 
 @dataclasses.dataclass(frozen=True)
 class CheckpointConfig:
-    """every: steps between checkpoints (the last step is always saved). keep: how many stay."""
+    """every: steps between checkpoints (the last step is always saved). keep: how many of the newest stay. keep_every: those of multiples of so many
+    steps stay, too (0: none). grace: seconds that a run asked to stop (SIGTERM) may take to its next step; then it ends with what has been saved."""
 
     every: int = 100
     keep: int = 2
+    keep_every: int = 0
+    grace: float = 20.0
 
 
 class Data(Protocol):
@@ -89,8 +93,10 @@ def prove_before(stage: build.Stage) -> dict[str, Any]:
 
 
 def run(stage: build.Stage, truth: dict[str, Any], data: Data, checkpoints: Checkpoints, writer: metrics.Writer, quarantine: Quarantine,
-        about: dict[str, Any], logging: metrics.LoggingConfig, cadence: CheckpointConfig, prefetch: int, compiled: Callable | None = None) -> Outcome:
-    """Trains to `stage.steps`, from the newest checkpoint if there is one. `compiled`: a step already compiled (tests pass wrong ones)."""
+        about: dict[str, Any], logging: metrics.LoggingConfig, cadence: CheckpointConfig, prefetch: int, compiled: Callable | None = None,
+        stops: Callable[[], str] = lambda: "") -> Outcome:
+    """Trains to `stage.steps`, from the newest checkpoint that is whole. `compiled`: a step already compiled (tests pass wrong ones). stops: asked after
+    every step for a reason to stop there; the step is then saved, and Stopped raised."""
     began = time.monotonic()
     program = prove_before(stage)
     train = start_state(stage, truth)
@@ -98,15 +104,15 @@ def run(stage: build.Stage, truth: dict[str, Any], data: Data, checkpoints: Chec
     proof.check_unchanged(stage.name, source_digests(stage, truth), before, "between their source and the first step")
     del truth
     about = {**about, "frozen_sha256": proof.sha256(before)}
-    iterator = data.iterator(0, stage.steps, prefetch, own_rows(stage.shape.rows))
-    if checkpoints.latest() is not None:
-        learned, position, saved = checkpoints.restore(stage.abstract.learned)
+    iterator = data.iterator(0, stage.steps, prefetch, sharding.own_rows(stage.mesh, stage.shape.rows)[0])
+    if (found := checkpoints.restore(stage.abstract.learned)) is not None:
+        learned, position, saved = found
         if saved.get("frozen_sha256") != about["frozen_sha256"]:
             raise proof.ProofError(f"stage {stage.name}: the frozen parameters are not those its checkpoint in {checkpoints.directory} was trained with")
         train = state.TrainState(learned, train.frozen)
         iterator.set_state(position["iterator"])
         quarantine.set_state(position["quarantined"])
-    train = _steps(stage, train, iterator, data, compiled, checkpoints, writer, quarantine, about, logging, cadence)
+    train = _steps(stage, train, iterator, data, compiled, checkpoints, writer, quarantine, about, logging, cadence, stops)
     proof.check_reached(stage.name, train.learned.reached, stage.steps)
     after = proof.digests(train.frozen)
     proof.check_unchanged(stage.name, before, after, "during training")
@@ -119,14 +125,9 @@ def run(stage: build.Stage, truth: dict[str, Any], data: Data, checkpoints: Chec
                     "skipped_nonfinite": int(train.learned.skipped), "recompiles": 0, "seconds": round(time.monotonic() - began, 1)}, train)
 
 
-def own_rows(rows: int) -> slice | None:
-    """The rows of a global batch that this process feeds; None for all. Devices lie on the mesh process after process."""
-    processes, index = jax.process_count(), jax.process_index()
-    return None if processes == 1 else slice(rows * index // processes, rows * (index + 1) // processes)
-
-
-def _steps(stage, train, iterator, data, compiled, checkpoints, writer, quarantine, about, logging, cadence) -> state.TrainState:
-    place, local = sharding.batch(stage.mesh), dataclasses.replace(stage.shape, rows=stage.shape.rows // jax.process_count())
+def _steps(stage, train, iterator, data, compiled, checkpoints, writer, quarantine, about, logging, cadence, stops) -> state.TrainState:
+    place, (own, first_to_feed) = sharding.batch(stage.mesh), sharding.own_rows(stage.mesh, stage.shape.rows)
+    local = dataclasses.replace(stage.shape, rows=own.stop - own.start)
     waited = 0.0
 
     def draw(number: int) -> dict[str, jax.Array]:
@@ -142,8 +143,8 @@ def _steps(stage, train, iterator, data, compiled, checkpoints, writer, quaranti
             checkpoints.save(number, train.learned, _position(before, quarantine), about)
             checkpoints.close()
             raise
-        quarantine.add(number, data.faults(number))
-        return {key: jax.make_array_from_process_local_data(place, value) for key, value in rows.items()}
+        quarantine.add(number, data.faults(number) if first_to_feed else [])
+        return {key: jax.make_array_from_process_local_data(place, value, (stage.shape.rows, *value.shape[1:])) for key, value in rows.items()}
 
     def tolerable() -> None:
         quarantine.settle()
@@ -159,7 +160,8 @@ def _steps(stage, train, iterator, data, compiled, checkpoints, writer, quaranti
         batch, ready = draw(number) if ready is None else ready, None
         train, values = advance(compiled, train, batch)
         pending.append((number, values))
-        done, save = number + 1, (number + 1) % cadence.every == 0 or number + 1 == stage.steps
+        done, reason = number + 1, stops()
+        save = bool(reason) or done % cadence.every == 0 or done == stage.steps
         if save or done % logging.every == 0 or done == REACH_STEPS:
             _drain(stage, pending, data, train, writer, progress, done, waited)
             waited, pending = 0.0, []
@@ -172,9 +174,13 @@ def _steps(stage, train, iterator, data, compiled, checkpoints, writer, quaranti
                 raise
         if done == REACH_STEPS:
             proof.check_reached(stage.name, train.learned.reached, done)
-        if save and done < stage.steps:
+        if save and (reason or done < stage.steps):
             writer.flush()
             checkpoints.save(done, train.learned, _position(iterator.get_state(), quarantine), about)
+        if reason:
+            writer.close()
+            checkpoints.close()
+            raise Stopped(f"{stage.name}: {reason}; step {done} of {stage.steps} is saved, and the same command goes on from there", TERMINATED)
     progress.close()
     return train
 

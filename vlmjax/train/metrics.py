@@ -1,7 +1,9 @@
 """What a run says while it runs: metrics in numbered parts, TensorBoard events, a bar on a terminal or lines in a log."""
 import dataclasses
 import json
+import pathlib
 import sys
+import tempfile
 import time
 from typing import Any
 
@@ -36,7 +38,11 @@ class Writer:
         self._directory, self._stage, self._rows = epath.Path(workdir) / "metrics", stage, []
         self._first = jax.process_index() == 0
         self._part = sum(1 for _ in self._directory.glob(f"{stage}-*.jsonl")) if self._directory.exists() else 0
-        self._events = SummaryWriter(str(epath.Path(workdir) / "events" / stage)) if config.tensorboard and self._first else None
+        self._events_at, self._events = epath.Path(workdir) / "events" / stage, None
+        if config.tensorboard and self._first:
+            # A store cannot append: there the events are written on this machine, and copied whole at every flush.
+            self._local = tempfile.TemporaryDirectory() if files.in_store(workdir) else None
+            self._events = SummaryWriter(self._local.name if self._local else str(self._events_at), filename_suffix=f".{self._part:03d}")
 
     def add(self, step: int, values: dict[str, float]) -> None:
         self._rows.append({"step": step, **values})
@@ -51,11 +57,17 @@ class Writer:
         self._rows = []
         if self._events:
             self._events.flush()
+            self._copy_events()
+
+    def _copy_events(self) -> None:
+        for path in pathlib.Path(self._local.name).iterdir() if self._local else ():
+            files.write(self._events_at / path.name, path.read_bytes())
 
     def close(self) -> None:
         self.flush()
         if self._events:
             self._events.close()
+            self._copy_events()
 
 
 def read(workdir: epath.PathLike, stage: str) -> list[dict[str, Any]]:

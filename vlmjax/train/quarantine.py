@@ -1,15 +1,12 @@
 """Examples with an image that cannot be read: counted over all processes, listed in the run's directory, a reason to stop when they are too many."""
 import collections
-import json
 from collections.abc import Sequence
 from typing import Any
 
 import jax
-import numpy as np
 from etils import epath
-from jax.experimental import multihost_utils
 
-from vlmjax import files
+from vlmjax import files, hosts
 from vlmjax.data.pipeline import Fault
 from vlmjax.errors import UserError
 from vlmjax.train.metrics import say
@@ -37,7 +34,7 @@ class Quarantine:
 
     def settle(self) -> None:
         """Counts what any process added; says and lists what is new."""
-        found, self._new = sorted(_gather(self._new), key=lambda fault: fault[0]), []
+        found, self._new = sorted((fault for own in hosts.job().gather(self._new) for fault in own), key=lambda fault: fault[0]), []
         known = len(self._reasons)
         for _, example, reason, supervised in found:
             self._reasons.setdefault(example, reason)
@@ -83,16 +80,3 @@ class Quarantine:
         self._reasons = dict(state["reasons"])
         self._appearances, self._supervised = state["appearances"], state["supervised"]
         self._told = len(self._reasons)
-
-
-def _gather(found: list[tuple]) -> list[tuple]:
-    """What all processes found, process after process. One process asks nobody."""
-    if jax.process_count() == 1:
-        return found
-    text = np.frombuffer(json.dumps(found).encode() if found else b"", np.uint8)
-    sizes = multihost_utils.process_allgather(np.int32(len(text)))
-    if not sizes.any():
-        return []
-    padded = np.zeros(1 << int(sizes.max() - 1).bit_length(), np.uint8)  # few lengths, few programs
-    padded[: len(text)] = text
-    return [tuple(fault) for row, size in zip(multihost_utils.process_allgather(padded), sizes) if size for fault in json.loads(row[:size].tobytes())]
