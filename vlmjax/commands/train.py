@@ -15,7 +15,7 @@ from vlmjax.commands.prepare import RunConfig, prepare
 from vlmjax.commands.report import image_reader
 from vlmjax.errors import UserError
 from vlmjax.evaluate import runner
-from vlmjax.train import build, loop, metrics, record
+from vlmjax.train import build, loop, metrics, record, speed
 from vlmjax.train.checkpoint import Checkpoints
 from vlmjax.train.metrics import say
 from vlmjax.train.quarantine import Quarantine
@@ -68,7 +68,7 @@ def train(node: Any, changed: dict[str, list], workdir: str, data_dir: str) -> N
                                metrics.Writer(workdir, name, config.logging), Quarantine(workdir, name), {"fingerprint": log["fingerprint"], "config": mine["config"], "from": owners_by_component(owners)},
                                config.logging, config.checkpoint, config.prefetch)
             rows = metrics.read(workdir, name)
-            log["stages"].append({**outcome.record, "loss": {"first": rows[0]["loss"], "last": rows[-1]["loss"]}})
+            log["stages"].append({**outcome.record, **speed.summary(rows), "loss": {"first": rows[0]["loss"], "last": rows[-1]["loss"]}})
             record.write(workdir, log)
             say(stage_line(log["stages"][-1]))
         finished = config.run[:position + 1]
