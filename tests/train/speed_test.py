@@ -100,7 +100,7 @@ def test_every_row_says_how_fast_and_the_log_says_once_what_is_counted(tmp_path,
     assert [row["step_seconds"] for row in rows[:2]] == [rows[0]["step_seconds"]] * 2 and all(0 < row["step_seconds"] < 30 and 0 <= row["data_wait_share"] <= 1 for row in rows)
     for row in rows:
         assert row["tokens_per_second"] == pytest.approx(row["examples_per_second"] * 12)  # every place of the fake rows is real
-    assert capsys.readouterr().out.count(f"peak of each not known, so no MFU; {floor.CONVENTION}") == 1
+    assert capsys.readouterr().out.count(f"GFLOP per step on 1 device(s), peak of each not known, so no MFU ({floor.CONVENTION})") == 1
     assert record["recompiles"] == 0
 
 

@@ -47,8 +47,9 @@ class Meter:
     @property
     def about(self) -> str:
         """What is measured, in one line."""
-        per_device = f"{self.peak / 1e12:.0f} TFLOP/s" if self.peak else "not known, so no MFU"
-        return f"{self.flops / 1e12:,.4g} TFLOP per step on {self.devices} device(s), peak of each {per_device}; {floor.CONVENTION}"
+        size = f"{self.flops / 1e12:,.1f} T" if self.flops >= 1e12 else f"{self.flops / 1e9:.3f} G"
+        peak = f"{self.peak / 1e12:.0f} TFLOP/s" if self.peak else "not known, so no MFU"
+        return f"{size}FLOP per step on {self.devices} device(s), peak of each {peak} ({floor.CONVENTION})"
 
     def start(self) -> None:
         """The steps begin, or go on after something that is none."""
