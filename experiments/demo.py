@@ -50,7 +50,7 @@ def get_config(arg: str = "") -> ConfigDict:
                                  after=dict(contrast=("easy_vqa_zero_shot",), align=("easy_vqa_caption",), instruct=("easy_vqa",))))
     c.preflight = ConfigDict(dict(samples=2, images=64, max_overlap=0.0, other_template=False))
     c.checkpoint = ConfigDict(dict(every=100, keep=2))
-    c.logging = ConfigDict(dict(every=20, line_seconds=10.0, tensorboard=True))
+    c.logging = ConfigDict(dict(every=20, line_seconds=10.0, tensorboard=True, trace_steps=0, trace_start=10, trace_process=0))
     c.prefetch = 4
     c.workers = 1
     c.expected_seconds = 300

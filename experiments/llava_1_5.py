@@ -45,7 +45,7 @@ def get_config(arg: str = "vicuna-7b") -> ConfigDict:
     c.evaluate = ConfigDict(dict(split="test", controls=("real", "blind", "shuffled", "prior"), after=dict()))
     c.preflight = ConfigDict(dict(samples=2, images=64, max_overlap=0.0, other_template=False))
     c.checkpoint = ConfigDict(dict(every=500, keep=2))
-    c.logging = ConfigDict(dict(every=20, line_seconds=60.0, tensorboard=True))
+    c.logging = ConfigDict(dict(every=20, line_seconds=60.0, tensorboard=True, trace_steps=0, trace_start=10, trace_process=0))
     c.prefetch = 16
     c.workers = 16
     return c

@@ -41,7 +41,8 @@ def stage_record(name: str) -> dict:
             "trainable": {part: PARAMETERS[part] for part in trainable}, "frozen": {part: PARAMETERS[part] for part in frozen},
             "frozen_sha256": {"before": sha, "after": sha}, "optimizer_bytes": {part: 8 * PARAMETERS[part] for part in trainable},
             "flops_per_step": 8.1e9, "recompiles": 0, "quarantined": 0, "loss": {"first": first, "last": last}, "seconds": seconds,
-            "examples_per_step": 128}
+            "examples_per_step": 128, "step_seconds": 0.06123, "tokens_per_second": 43210.0, "tflops_per_device": 81.25, "mfu": 0.4124, "data_wait_share": 0.071, "hbm_peak": 3 * 2**29,
+            "flops_convention": "causal attention counts half"}
 
 
 def write_lines(path, rows) -> None:
@@ -56,7 +57,7 @@ def write_metrics(root, name: str) -> None:
     rows = []
     for step in range(1, steps + 1):
         loss = (last + (first - last) * math.exp(-5 * step / steps)) * math.exp(draw.gauss(0, 0.09))
-        rows.append({"step": step, "loss": loss, "lr": 1e-3, "examples_per_second": 2100.0,
+        rows.append({"step": step, "loss": loss, "lr": 1e-3, "examples_per_second": 2100.0, "step_seconds": 0.0625, "tokens_per_second": 43210.0, "data_wait_share": 0.01,
                      **{f"grad_norm/{part}": (0.2 + loss) * math.exp(draw.gauss(0, 0.25)) / (1 + i) for i, part in enumerate(trainable)},
                      **{f"param_norm/{part}": 30.0 for part in trainable}, **{f"update_norm/{part}": 0.01 for part in trainable},
                      **({"accuracy": 1 - math.exp(-4 * step / steps) + draw.gauss(0, 0.02)} if objective == "contrastive" else {})})
@@ -115,7 +116,8 @@ def test_a_finished_run_is_one_page_with_everything_in_it(tmp_path):
     page = path.read_text()
     assert str(path) == str(tmp_path / "demo" / "report.html") and not list((tmp_path / "demo").glob(".*.tmp"))
     for text in ("98.9", "31.9 points", "9,673", "0123abc", "214,336", "The hashes are equal", "Nothing is frozen in this stage",
-                 "stages.align.steps", "4 stages finished", "1 min 25 s", "8.1 GFLOP", "easy_vqa_zero_shot", "95.7 %", "± 0.7"):
+                 "stages.align.steps", "4 stages finished", "1 min 25 s", "8.1 GFLOP", "easy_vqa_zero_shot", "95.7 %", "± 0.7",
+                 "61.2 ms", "43,210", "81.2 TFLOP/s", "41.2 %", "causal attention counts half", "7.1 %", "1.5 GiB"):
         assert text in page, text
     for control in ("prior", "blind", "shuffled", "real"):
         assert f">{control}<" in page
@@ -150,6 +152,7 @@ def test_an_unfinished_run_shows_its_curves_and_claims_no_proof(tmp_path):
     page = report.write(root).read_text()
     assert "unfinished: 2 of 4 stages" in page and "Not finished: align, instruct" in page and "vlmjax evaluate" in page
     assert page.count("there is no proof") == 2 and page.count("No metrics were recorded") == 1
+    assert page.count("62.5 ms") == 1 and "Tokens per second" not in page  # of the stage that has not finished; what is a fact is no curve
 
 
 @pytest.mark.parametrize("hashes, said", [({"before": "a" * 64, "after": "b" * 64}, "The hashes differ"), (None, "There is no proof")])

@@ -23,7 +23,6 @@ import sys
 import tempfile
 import time
 
-VOLATILE = ("examples_per_second", "data_wait")
 _SOURCES = (("easy_vqa:train[:60]:questions", 1.0), ("easy_vqa:train[60:120]:captions", 1.5), ("easy_vqa:train[:20]:texts", 0.3))
 MIXTURE = ("--config.run=('instruct',)", f"--config.stages.instruct.data={_SOURCES}".replace(" ", ""), "--config.stages.instruct.length=320", "--config.stages.instruct.images=3",
            "--config.stages.instruct.targets=64", "--config.stages.instruct.batch=4", "--config.stages.instruct.epochs=2.5", "--config.workers=2",
@@ -46,7 +45,7 @@ def contents(workdir: pathlib.Path) -> dict[str, str]:
     import numpy as np
     import orbax.checkpoint as ocp
 
-    from vlmjax.train import metrics
+    from vlmjax.train import metrics, speed
 
     sha = lambda data: hashlib.sha256(data).hexdigest()
     out = {f.name: sha(f.read_bytes()) for f in [workdir / "model" / "model.safetensors", *sorted((workdir / "predictions").glob("*")), *sorted((workdir / "quarantine").glob("*"))]}
@@ -60,10 +59,10 @@ def contents(workdir: pathlib.Path) -> dict[str, str]:
             tree = ocp.StandardCheckpointer().restore(step.absolute() / item)
             leaves = sorted((str(path), np.asarray(leaf)) for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0])
             out[f"{stage.name}/{step.name}/{item}"] = sha(b"".join(path.encode() + leaf.tobytes() for path, leaf in leaves))
-        rows = [{k: v for k, v in row.items() if k not in VOLATILE} for row in metrics.read(workdir, stage.name)]
+        rows = [{k: v for k, v in row.items() if k not in speed.KEYS} for row in metrics.read(workdir, stage.name)]
         out[f"metrics/{stage.name}"] = sha(json.dumps(rows).encode())
     record = json.loads((workdir / "record.json").read_text())
-    out["record"] = sha(json.dumps([{k: v for k, v in stage.items() if k != "seconds"} for stage in record["stages"]]).encode())
+    out["record"] = sha(json.dumps([{k: v for k, v in stage.items() if k not in ("seconds", *speed.KEYS)} for stage in record["stages"]]).encode())
     return out
 
 

@@ -52,6 +52,13 @@ def test_the_record_proves_what_was_frozen(run):
     assert all(stage["supervised_tokens"] > 0 for name, stage in stages.items() if name != "contrast")
 
 
+def test_the_record_says_how_fast_each_stage_ran(run):
+    for stage in json.loads((run[0] / "record.json").read_text())["stages"]:
+        assert all(stage[key] > 0 for key in ("step_seconds", "tokens_per_second", "examples_per_second", "tflops_per_device")) and stage["recompiles"] == 0
+        assert "causal attention counts half" in stage["flops_convention"] and "mfu" not in stage  # nobody knows the peak of a CPU
+        assert run[1].count(f"{stage['name']}: ") >= 3 and f"per step on 1 device(s), peak of each not known, so no MFU ({stage['flops_convention']})" in run[1]
+
+
 def test_scores_stand_beside_their_controls(run):
     results = json.loads((run[0] / "results.json").read_text())
     assert set(results) == {"easy_vqa_zero_shot", "easy_vqa_caption", "easy_vqa"}

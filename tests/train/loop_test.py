@@ -8,7 +8,7 @@ from tests.train import tiny
 from vlmjax import param_rules
 from vlmjax.data.pipeline import Fault
 from vlmjax.errors import UserError
-from vlmjax.train import build, metrics
+from vlmjax.train import build, metrics, speed
 from vlmjax.train.checkpoint import Checkpoints
 
 EVERYTHING = ((".*", True),)
@@ -42,8 +42,7 @@ def test_an_interrupted_stage_ends_bit_for_bit_like_an_uninterrupted_one(tmp_pat
     assert asked == [4, 5]
     for a, b in zip(tiny.leaves(whole.state), tiny.leaves(again.state), strict=True):
         np.testing.assert_array_equal(a, b)
-    drop = ("examples_per_second", "data_wait")
-    read = lambda name: [{k: v for k, v in row.items() if k not in drop} for row in metrics.read(tmp_path / name, "instruct")]
+    read = lambda name: [{k: v for k, v in row.items() if k not in speed.KEYS} for row in metrics.read(tmp_path / name, "instruct")]
     assert read("whole") == read("cut") and [row["step"] for row in read("whole")] == list(range(6))
     assert {"grad_norm/decoder", "param_norm/projector", "update_norm/decoder", "loss", "lr"} <= set(read("whole")[0])
 

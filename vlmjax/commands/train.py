@@ -1,6 +1,7 @@
 """`vlmjax train`: config → preflight → data → model → stages → record → evaluate → report. Run it again and it resumes, bit for bit."""
 import dataclasses
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -15,7 +16,7 @@ from vlmjax.commands.prepare import RunConfig, prepare
 from vlmjax.commands.report import image_reader
 from vlmjax.errors import UserError
 from vlmjax.evaluate import runner
-from vlmjax.train import build, loop, metrics, record
+from vlmjax.train import build, loop, metrics, record, speed
 from vlmjax.train.checkpoint import Checkpoints
 from vlmjax.train.metrics import say
 from vlmjax.train.quarantine import Quarantine
@@ -73,7 +74,7 @@ def train(node: Any, changed: dict[str, list], workdir: str, data_dir: str) -> N
             outcome = loop.run(stages[name], truth.load(stages[name].components, record.finished(log)), data[name], saved,
                                metrics.Writer(workdir, name, config.logging), Quarantine(workdir, name), {"fingerprint": log["fingerprint"], "config": mine["config"], "from": owners_by_component(owners)},
                                config.logging, config.checkpoint, config.prefetch, stops=job.stops)
-            log["stages"].append({**outcome.record, "loss": job.share(lambda: first_and_last(metrics.read(workdir, name)))})
+            log["stages"].append({**outcome.record, **job.share(lambda: of_metrics(metrics.read(workdir, name)))})
             record.write(workdir, log)
             say(stage_line(log["stages"][-1]))
         finished = config.run[:position + 1]
@@ -85,15 +86,24 @@ def train(node: Any, changed: dict[str, list], workdir: str, data_dir: str) -> N
                 score(model, task, config.evaluate, data_dir, workdir, job)
             if position + 1 == len(config.run):
                 pretrained.save(dataclasses.replace(model, carried=common.carried(checkpoints, used)), workdir / "model")
-    log.setdefault("wall_seconds", round(time.time() - log["began"], 1))
+    if "wall_seconds" not in log:
+        log["wall_seconds"] = round(time.time() - log["began"], 1)
+        log["goodput"] = job.share(lambda: goodput(workdir, config.run, log["wall_seconds"]))
     record.write(workdir, log)
     if jax.process_index() == 0:
         say(runner.table(runner.read_results(workdir) or {}))
         say(f"report: {report.write(workdir, image_reader(data_dir, config.evaluate.split))}")
 
 
-def first_and_last(rows: list[dict[str, Any]]) -> dict[str, float]:
-    return {"first": rows[0]["loss"], "last": rows[-1]["loss"]}
+def of_metrics(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """What the record of a stage takes from its metrics."""
+    return {**speed.summary(rows), "loss": {"first": rows[0]["loss"], "last": rows[-1]["loss"]}}
+
+
+def goodput(workdir: epath.Path, names: Sequence[str], wall: float) -> float:
+    """The share of the time since the run's first start that went into steps that count; saves, compiling, evaluation, repeated steps and the time
+    in which no machine was there are the rest."""
+    return round(sum(row["step_seconds"] for name in names for row in metrics.read(workdir, name)) / max(wall, 1e-9), 4)
 
 
 def check_workdir(workdir: epath.Path, node: Any, changed: dict[str, list]) -> dict[str, Any]:

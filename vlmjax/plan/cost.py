@@ -10,10 +10,10 @@ import jax
 
 from vlmjax import param_rules
 from vlmjax.errors import UserError
-from vlmjax.plan import floor, hlo
+from vlmjax.plan import hlo
 from vlmjax.plan.topologies import Topology
 from vlmjax.sharding import MeshConfig, make_mesh
-from vlmjax.train import build, flops
+from vlmjax.train import build, floor, flops
 
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
@@ -23,7 +23,7 @@ def stage(name: str, config: build.StageConfig, available: Mapping[str, nn.Modul
 
     fits: whether the compiler found room; then `peak` is the most the program holds at once, and `activations` what of it is neither parameters,
     optimizer nor batch. Where there is no room, `needs` is what the compiler says it wanted, less than everything.
-    flops: `counted` on the traced step, scans and attention included; `remat` what of it is computed a second time; `floor` see floor.py.
+    flops: `counted` on the traced step, scans and attention included; `remat` what of it is computed a second time; `floor` see train/floor.py.
     """
     made = build.stage(name, config, available, precision, make_mesh(mesh, topology.devices()), steps)
     out = {"mesh": dict(made.mesh.shape), "batch": config.batch, "length": config.length, "images": config.images, "targets": config.targets, "accumulate": config.accumulate,
@@ -84,12 +84,17 @@ def refusal(message: str) -> dict[str, Any]:
 
 def roofline(cost: Mapping[str, Any], topology: Topology) -> dict[str, Any]:
     """A lower bound of the step's time: the longest of computing at the bf16 peak, HBM and ICI at their full bandwidth (all ports at once), as if
-    they overlapped perfectly. mfu: the floor's FLOPs over what the chips could do in that time. Never checked against a TPU."""
+    they overlapped perfectly. Never checked against a TPU."""
     chip = topology.chip
     seconds = {"compute": cost["flops"]["counted"] / (topology.chips * chip.peak), "hbm": cost["traffic"] / chip.hbm_bandwidth,
                "ici": sum(kind["bytes"] for kind in cost["collectives"].values()) / (chip.ici_bandwidth / 2)}
     step = max(seconds.values())
-    return {**seconds, "step": step, "bound": max(seconds, key=seconds.get), "mfu": cost["flops"]["floor"]["total"] / (step * topology.chips * chip.peak), "calibrated": False}
+    return {**seconds, "step": step, "bound": max(seconds, key=seconds.get), "mfu": mfu(cost, topology, step), "calibrated": False}
+
+
+def mfu(cost: Mapping[str, Any], topology: Topology, step: float) -> float:
+    """The FLOPs that count (train/floor.py: useful) over what the chips could do in the `step` seconds of a step."""
+    return floor.useful(cost["flops"]["floor"]) / (step * topology.chips * topology.chip.peak)
 
 
 def run_time(cost: Mapping[str, Any], topology: Topology, share: float) -> dict[str, float]:

@@ -2,10 +2,11 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from vlmjax.plan.topologies import GIB, TOPOLOGIES
+from vlmjax.plan.cost import mfu
+from vlmjax.plan.topologies import GIB, TOPOLOGIES, Topology
 
 NOTE = ("Nothing here ran on a TPU: memory and collectives are the compiler's, times are uncalibrated estimates. FLOPs count all T² pairs of attention; "
-        "MFU is the floor's FLOPs over the peak in bf16; times are those at the assumed share of it, or the roofline's where that is longer.")
+        "MFU is the floor's FLOPs, causal attention with half of its pairs, over the peak in bf16; times are those at the assumed share of it, or the roofline's where that is longer.")
 
 
 def gib(count: float) -> str:
@@ -18,11 +19,11 @@ def lines(plan: Mapping[str, Any]) -> list[str]:
     out = [f"{plan['config']} on {topology.name}: {topology.about}"]
     out += [f"mesh: {plan['mesh_note']}"] if plan["mesh_note"] else []
     for name, entry in plan["stages"].items():
-        out += [""] + stage_lines(name, entry)
+        out += [""] + stage_lines(name, entry, topology)
     return out + ["", NOTE, total(plan)]
 
 
-def stage_lines(name: str, entry: Mapping[str, Any]) -> list[str]:
+def stage_lines(name: str, entry: Mapping[str, Any], topology: Topology) -> list[str]:
     cost = entry["cost"]
     mesh = ", ".join(f"{axis} {size}" for axis, size in cost["mesh"].items())
     out = [f"{name}: {cost['batch']} rows of {cost['length']} tokens, {mesh}, accumulate {cost['accumulate']}, remat {'/'.join(cost['remat'])}; {cost['steps']:,} steps ({entry['examples_from']})"]
@@ -40,7 +41,7 @@ def stage_lines(name: str, entry: Mapping[str, Any]) -> list[str]:
         out.append(f"  collectives    over ICI, per chip and step: {moved or 'none'}; over DCN: none")
         roof = cost["roofline"]
         out.append(f"  roofline       {1e3 * roof['step']:.0f} ms per step (compute {1e3 * roof['compute']:.0f}, HBM {1e3 * roof['hbm']:.0f}, ICI {1e3 * roof['ici']:.0f}), "
-                   f"MFU at most {100 * roof['mfu']:.0f} %, uncalibrated")
+                   f"MFU at most {100 * mfu(cost, topology, roof['step']):.0f} %, uncalibrated")
         run = entry["run"]
         out.append(f"  at {100 * run['share']:.0f} %        {1e3 * run['step']:.0f} ms per step, {clock(run['stage'])}, {run['chip_hours']:.0f} chip-hours, {run['rows_per_day']:,.0f} rows per day")
     if change := entry.get("change"):
@@ -98,7 +99,7 @@ def markdown(plans: Sequence[Mapping[str, Any]]) -> list[str]:
                 roof = cost["roofline"]
                 moved = sum(kind["bytes"] for kind in cost["collectives"].values())
                 out.append(f"| {plan['topology']} | {name} | {settings} | {gib(cost['peak'])} / {gib(cost['usable'])} | {held(cost)} | {tera(cost)} | {moved / GIB:.1f} | "
-                           f"{1e3 * roof['step']:.0f}, {roof['bound']} | {100 * roof['mfu']:.0f} % | {clock(run['stage'])} | {run['chip_hours']:,.0f} |")
+                           f"{1e3 * roof['step']:.0f}, {roof['bound']} | {100 * mfu(cost, TOPOLOGIES[plan['topology']], roof['step']):.0f} % | {clock(run['stage'])} | {run['chip_hours']:,.0f} |")
     return out
 
 

@@ -1,7 +1,6 @@
 """Slices of Cloud TPU by the names Cloud has for them: an allow-list, since the compiler also accepts shapes that no product has.
 
-Sources, read in November 2026: cloud.google.com/tpu/docs/{v4,v5e,v5p,v6e} (peak in bf16, HBM, its bandwidth, both directions of all ICI
-ports together, shapes of slices). `usable` is what the compiler of libtpu 0.0.42.1 gives a program, read from its own refusal of one too large.
+Source of the shapes, read in November 2026: cloud.google.com/tpu/docs/{v4,v5e,v5p,v6e}. What a chip can do: train/chips.py.
 """
 import dataclasses
 import importlib.util
@@ -9,33 +8,8 @@ import math
 from typing import Any
 
 from vlmjax.errors import UserError, did_you_mean
+from vlmjax.train.chips import CHIPS, GIB, Chip
 
-GIB = 2**30
-
-
-@dataclasses.dataclass(frozen=True)
-class Chip:
-    """peak: bf16 FLOP/s. hbm, usable: bytes. hbm_bandwidth, ici_bandwidth: bytes/s; ici: of all ports, both directions. per_name: what a
-    slice's number counts for each chip (2: cores). options: of the compiler's topology."""
-
-    platform: str
-    peak: float
-    hbm: float
-    usable: float
-    hbm_bandwidth: float
-    ici_bandwidth: float
-    per_name: int = 1
-    options: tuple[tuple[str, Any], ...] = ()
-
-
-CHIPS = {
-    # The page says 1200 GB/s of HBM, the paper of v4 (arXiv:2304.01433) 1.2 TB/s: 1228 is from memory, as is ICI: 6 links of 50 GB/s each way.
-    # megacore: the two cores of a chip are one device, as a TPU VM has them.
-    "v4": Chip("v4", 275e12, 32 * GIB, 30.75 * GIB, 1.228e12, 600e9, 2, (("chip_config_name", "megacore"),)),
-    "v5e": Chip("v5e", 197e12, 16 * GIB, 15.75 * GIB, 819e9, 400e9),
-    "v5p": Chip("v5p", 459e12, 95 * GIB, 95.74 * GIB, 2765e9, 1200e9, 2),  # the compiler gives a little more than the page states
-    "v6e": Chip("v6e", 918e12, 32 * GIB, 31.25 * GIB, 1638e9, 800e9),
-}
 _SHAPES_2D = ("2x2", "2x4", "4x4", "4x8", "8x8", "8x16", "16x16")
 _SHAPES_3D = ("2x2x1", "2x2x2", "2x2x4", "2x4x4", "4x4x4", "4x4x8", "4x8x8", "8x8x8")
 CHIPS_PER_HOST = 4  # as the compiler's topologies have it; a v5e or v6e machine may also hold 8
@@ -78,7 +52,7 @@ class Topology:
 
 def _listed() -> dict[str, Topology]:
     out = {}
-    for kind, chip in CHIPS.items():
+    for kind, chip in ((kind, chip) for kind, chip in CHIPS.items() if chip.platform):
         for shape in _SHAPES_2D if chip.per_name == 1 else _SHAPES_3D:
             number = chip.per_name * math.prod(int(side) for side in shape.split("x"))
             out[f"{kind}-{number}"] = Topology(f"{kind}-{number}", kind, shape)

@@ -3,9 +3,10 @@ from vlmjax.report import numbers
 from vlmjax.report.charts import Line, finite, line_chart, smooth, smoothing_window, wants_log
 from vlmjax.report.html import Html, breakable, el, facts, join, note, section, shortened, wide
 from vlmjax.report.run import Run, Stage
+from vlmjax.train.speed import KEYS
 
 MOST_EXTRAS = 4
-KNOWN = ("loss", "lr", "batch", "examples_per_second", "seconds", "time", "epoch")
+KNOWN = ("loss", "lr", "batch", "seconds", "time", "epoch", *KEYS)
 NORMS = ("grad_norm", "param_norm", "update_norm")   # whole or by component
 
 
@@ -123,18 +124,34 @@ def problem(n) -> Html | str:
     return el("b", numbers.count(n), class_="warn") if number else numbers.count(n)
 
 
+def speed(stage: Stage) -> list[tuple[str, Html | str | None]]:
+    """How fast it ran: medians of a finished stage, of another the last that was recorded. What was not measured is left out."""
+    found = stage.record or (stage.metrics[-1] if stage.metrics else {})
+    rate = lambda key, say: say(found[key]) if numbers.is_number(found.get(key)) else None
+    mfu = rate("mfu", numbers.percent)
+    return [
+        ("time per step", rate("step_seconds", lambda s: numbers.duration(s) if s >= 10 else f"{numbers.short(s if s >= 1 else 1e3 * s, 3)} {'s' if s >= 1 else 'ms'}")),
+        ("tokens per second", rate("tokens_per_second", numbers.count)),
+        ("per device", rate("tflops_per_device", lambda tera: numbers.scaled(1e12 * tera, "FLOP/s"))),
+        ("MFU", el("span", mfu, title=found.get("flops_convention")) if mfu else None),
+        ("waits for data", rate("data_wait_share", numbers.percent)),
+        ("peak of a device's memory", rate("hbm_peak", lambda count: numbers.scaled(count, "B", 1024))),
+    ]
+
+
 def card(run: Run, number: int, stage: Stage) -> Html:
     record = stage.record
-    speed = record.get("examples_per_step")
+    examples = record.get("examples_per_step")
     what = facts([
         ("steps", numbers.count(record.get("steps"))),
         ("examples", numbers.count(record.get("examples"))),
-        ("examples per step", numbers.short(speed) if speed is not None else None),
+        ("examples per step", numbers.short(examples) if examples is not None else None),
         ("supervised tokens", numbers.count(record.get("supervised_tokens"))),
         ("per step", numbers.scaled(record.get("flops_per_step"), "FLOP")),
+        *speed(stage),
         ("recompiles", problem(record.get("recompiles"))),
         ("quarantined", problem(record.get("quarantined"))),
-    ]) if record else facts([("last recorded step", numbers.count(stage.metrics[-1]["step"]) if stage.metrics else "none")])
+    ]) if record else facts([("last recorded step", numbers.count(stage.metrics[-1]["step"]) if stage.metrics else "none"), *speed(stage)])
     return el("article",
               el("header", el("span", number, class_="number"), el("h3", stage.name),
                  el("span", str(record["objective"]).replace("_", "-"), class_="chip") if record.get("objective") else None,

@@ -63,7 +63,8 @@ def what_ran(run: Run) -> Html:
     versions = ", ".join(f"{name} {version}" for name, version in (record.get("versions") or {}).items())
     known = [("config fingerprint", shortened(fingerprint) if fingerprint else None), ("git commit", shortened(commit) if commit else None),
              ("devices", machine(record.get("devices") or {})), ("mesh", mesh(record.get("mesh"))), ("versions", versions or None),
-             ("wall time", numbers.duration(record["wall_seconds"]) if "wall_seconds" in record else None)]
+             ("wall time", numbers.duration(record["wall_seconds"]) if "wall_seconds" in record else None),
+             ("of it in steps that count", f"{100 * record['goodput']:.0f} %" + (f", after {record['starts']} starts" if record.get("starts", 1) > 1 else "") if "goodput" in record else None)]
     return section(
         "run", "What ran",
         el("div", el("div", el("div", el("h3", "Time"), times(run)),

@@ -13,9 +13,10 @@ from vlmjax.data import batch as batches
 from vlmjax.data.pipeline import Fault
 from vlmjax.errors import Stopped, UserError
 from vlmjax.hosts import TERMINATED
-from vlmjax.train import build, metrics, once, proof, state, step
+from vlmjax.train import build, metrics, once, proof, speed, state, step
 from vlmjax.train.checkpoint import Checkpoints
 from vlmjax.train.quarantine import Quarantine
+from vlmjax.train.trace import Trace
 
 REACH_STEPS = 50  # by then every trainable leaf must have had a gradient
 
@@ -112,7 +113,8 @@ def run(stage: build.Stage, truth: dict[str, Any], data: Data, checkpoints: Chec
         train = state.TrainState(learned, train.frozen)
         iterator.set_state(position["iterator"])
         quarantine.set_state(position["quarantined"])
-    train = _steps(stage, train, iterator, data, compiled, checkpoints, writer, quarantine, about, logging, cadence, stops)
+    with speed.Meter(stage) as meter, Trace(writer.workdir / "trace" / stage.name, logging, int(train.learned.step), stage.steps) as trace:
+        train = _steps(stage, train, iterator, data, compiled, checkpoints, writer, quarantine, about, logging, cadence, meter, trace, stops)
     proof.check_reached(stage.name, train.learned.reached, stage.steps)
     after = proof.digests(train.frozen)
     proof.check_unchanged(stage.name, before, after, "during training")
@@ -122,20 +124,16 @@ def run(stage: build.Stage, truth: dict[str, Any], data: Data, checkpoints: Chec
     quarantine.write()
     return Outcome({**_totals(stage, data, quarantine), **program, **_sizes(train),
                     "frozen_sha256": {"before": proof.sha256(before), "after": proof.sha256(after)} if before else None,
-                    "skipped_nonfinite": int(train.learned.skipped), "recompiles": 0, "seconds": round(time.monotonic() - began, 1)}, train)
+                    "skipped_nonfinite": int(train.learned.skipped), "recompiles": meter.recompiles, "seconds": round(time.monotonic() - began, 1)}, train)
 
 
-def _steps(stage, train, iterator, data, compiled, checkpoints, writer, quarantine, about, logging, cadence, stops) -> state.TrainState:
+def _steps(stage, train, iterator, data, compiled, checkpoints, writer, quarantine, about, logging, cadence, meter, trace, stops) -> state.TrainState:
     place, (own, first_to_feed) = sharding.batch(stage.mesh), sharding.own_rows(stage.mesh, stage.shape.rows)
     local = dataclasses.replace(stage.shape, rows=own.stop - own.start)
-    waited = 0.0
 
     def draw(number: int) -> dict[str, jax.Array]:
         """The batch of a step on the devices. One that the step was not compiled for saves the state before it."""
-        nonlocal waited
-        before, asked = iterator.get_state(), time.monotonic()
-        rows = next(iterator)
-        waited += time.monotonic() - asked
+        before, rows = iterator.get_state(), meter.draw(iterator)
         try:
             batches.check(rows, stage.config.objective, local, _vocabulary(stage))
         except UserError:
@@ -154,17 +152,20 @@ def _steps(stage, train, iterator, data, compiled, checkpoints, writer, quaranti
     ready = draw(first) if first < stage.steps else None  # what is wrong with the first batch is said before minutes of compiling
     tolerable()
     compiled = compiled or stage.compile()
-    progress = metrics.Progress(stage.name, first, stage.steps, data.examples(first) if first < stage.steps else 1, logging)
+    metrics.say(f"{stage.name}: {meter.about}")
+    progress = metrics.Progress(stage.name, first, stage.steps, logging)
     pending: list[tuple[int, dict[str, jax.Array]]] = []
+    meter.start()
     for number in range(first, stage.steps):
+        trace.before(number, train.learned.step)
         batch, ready = draw(number) if ready is None else ready, None
-        train, values = advance(compiled, train, batch)
+        train, values = meter.step(advance, compiled, train, batch)
         pending.append((number, values))
         done, reason = number + 1, stops()
         save = bool(reason) or done % cadence.every == 0 or done == stage.steps
         if save or done % logging.every == 0 or done == REACH_STEPS:
-            _drain(stage, pending, data, train, writer, progress, done, waited)
-            waited, pending = 0.0, []
+            _drain(stage, pending, data, train, writer, progress, done, meter)
+            pending = []
             try:
                 tolerable()
             except UserError:
@@ -181,6 +182,7 @@ def _steps(stage, train, iterator, data, compiled, checkpoints, writer, quaranti
             writer.close()
             checkpoints.close()
             raise Stopped(f"{stage.name}: {reason}; step {done} of {stage.steps} is saved, and the same command goes on from there", TERMINATED)
+            meter.start()
     progress.close()
     return train
 
@@ -191,12 +193,13 @@ def advance(compiled: Callable, train: state.TrainState, batch: dict[str, jax.Ar
     return state.TrainState(learned, frozen[0] if frozen else train.frozen), values
 
 
-def _drain(stage, pending, data, train, writer, progress, done, waited) -> None:
+def _drain(stage, pending, data, train, writer, progress, done, meter) -> None:
     """Reads the metrics of the last steps from the devices; stops the stage at a loss or gradient that is not finite."""
     values = jax.device_get([v for _, v in pending])
-    rate = progress.update(done, float(values[-1]["loss"]))
+    fast = meter.read(len(pending), sum(data.examples(number) for number, _ in pending))
+    progress.update(done, float(values[-1]["loss"]), fast)
     for (number, _), row in zip(pending, values):
-        writer.add(number, {k: float(v) for k, v in row.items() if k != "finite"} | {"batch": data.digest(number), "examples_per_second": rate, "data_wait": waited / len(pending)})
+        writer.add(number, {k: float(v) for k, v in row.items() if k != "finite"} | {"batch": data.digest(number), **fast})
     bad = [number for (number, _), row in zip(pending, values) if not row["finite"]]
     if bad and int(train.learned.skipped) > stage.config.skip_nonfinite:
         writer.close()

@@ -5,6 +5,7 @@ import pathlib
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -13,15 +14,27 @@ from tensorboardX import SummaryWriter
 from tqdm import tqdm
 
 from vlmjax import files
+from vlmjax.errors import UserError
+
+WAIT_SAID = 0.05  # share of a step that devices wait for data above which a line says so
 
 
 @dataclasses.dataclass(frozen=True)
 class LoggingConfig:
-    """every: steps between reading metrics from the devices. line_seconds: between plain lines where there is no terminal."""
+    """every: steps between reading metrics from the devices. line_seconds: between plain lines where there is no terminal. trace_steps: of each stage
+    that are traced (trace.py), 0: none; trace_start: steps of this process before them; trace_process: which one traces, −1: all."""
 
     every: int = 20
     line_seconds: float = 15.0
     tensorboard: bool = True
+    trace_steps: int = 0
+    trace_start: int = 10
+    trace_process: int = 0
+
+    def __post_init__(self):
+        for key, least in (("every", 1), ("trace_steps", 0), ("trace_start", 0), ("trace_process", -1)):
+            if getattr(self, key) < least:
+                raise UserError(f"logging.{key}: {getattr(self, key)} is less than {least}")
 
 
 def say(text: str) -> None:
@@ -35,7 +48,8 @@ class Writer:
     """Metrics of one stage. `add` keeps them; `flush` makes a new part of what was added (object stores cannot append)."""
 
     def __init__(self, workdir: epath.PathLike, stage: str, config: LoggingConfig):
-        self._directory, self._stage, self._rows = epath.Path(workdir) / "metrics", stage, []
+        self.workdir = epath.Path(workdir)
+        self._directory, self._stage, self._rows = self.workdir / "metrics", stage, []
         self._first = jax.process_index() == 0
         self._part = sum(1 for _ in self._directory.glob(f"{stage}-*.jsonl")) if self._directory.exists() else 0
         self._events_at, self._events = epath.Path(workdir) / "events" / stage, None
@@ -79,27 +93,40 @@ def read(workdir: epath.PathLike, stage: str) -> list[dict[str, Any]]:
 
 
 class Progress:
-    """A bar on a terminal; elsewhere a line with the time left every `line_seconds`."""
+    """A bar on a terminal; elsewhere a line with the time left every `line_seconds`, from the first process of a pod."""
 
-    def __init__(self, name: str, start: int, total: int, examples_per_step: float, config: LoggingConfig):
-        self._name, self._start, self._total, self._examples, self._every = name, start, total, examples_per_step, config.line_seconds
+    def __init__(self, name: str, start: int, total: int, config: LoggingConfig):
+        self._name, self._start, self._total, self._every = name, start, total, config.line_seconds
         self._began = self._said = time.monotonic()
         self._bar = tqdm(total=total, initial=start, desc=name, unit="step", dynamic_ncols=True, file=sys.stderr) if sys.stderr.isatty() and jax.process_index() == 0 else None
 
-    def update(self, step: int, loss: float) -> float:
-        """`step` steps are done. → examples per second since the start of this process's part."""
+    def update(self, step: int, loss: float, speed: Mapping[str, float]) -> None:
+        """`step` steps are done; speed: what speed.Meter read of the last ones."""
         now = time.monotonic()
-        speed = (step - self._start) / max(now - self._began, 1e-9)
-        rate = speed * self._examples
         if self._bar is not None:
-            self._bar.set_postfix_str(f"loss {loss:.4f}, {rate:,.0f} examples/s", refresh=False)
+            self._bar.set_postfix_str(", ".join(state(loss, speed)), refresh=False)
             self._bar.update(step - self._bar.n)
         elif now - self._said >= self._every:
             self._said = now
-            left = (self._total - step) / max(speed, 1e-9)
-            say(f"{self._name}: step {step}/{self._total}, loss {loss:.4f}, {rate:,.0f} examples/s, {left:.0f} s left")
-        return rate
+            left = (self._total - step) * (now - self._began) / (step - self._start)  # with its share of saves
+            say(f"{self._name}: step {step}/{self._total}, {', '.join(state(loss, speed))}, {clock(left)} left")
 
     def close(self) -> None:
         if self._bar is not None:
             self._bar.close()
+
+
+def state(loss: float, speed: Mapping[str, float]) -> list[str]:
+    """Loss and speed, as a line says them."""
+    step = speed["step_seconds"]
+    out = [f"loss {loss:.4f}", f"{speed['examples_per_second']:,.0f} examples/s", f"{step:.2f} s/step" if step >= 1 else f"{1e3 * step:.3g} ms/step"]
+    out += [f"MFU {100 * speed['mfu']:.1f} %"] if "mfu" in speed else []
+    return out + ([f"waits for data {100 * speed['data_wait_share']:.0f} %"] if speed["data_wait_share"] > WAIT_SAID else [])
+
+
+def clock(seconds: float) -> str:
+    """40 s, 3 min 20 s, 5 h 07 min."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    return f"{whole // 60} min {whole % 60:02d} s" if whole < 3600 else f"{whole // 3600} h {whole % 3600 // 60:02d} min"

@@ -9,15 +9,22 @@ n per example: an image's P patches for the patch embedding, its P (+1 with a cl
 tokens for the projector, all T places for the layers of a decoder, its S supervised places for the head. Look-ups are free.
 
 Attention is the two products of queries, keys and values, 4·T²·(heads · head size) per layer forward, and twice that again where gradients
-pass. All T² pairs count, as plain attention computes them; a causal kernel needs about half.
+pass. All T² pairs count, as plain attention computes them.
+
+`useful` is the convention of every MFU here, planned or measured: the floor with half of the pairs where attention is causal, since the other half
+need not be computed. It leaves out what is computed twice (remat) and counts padding, since a step has its shape whatever is in it. PaLM's MFU
+(arXiv:2204.02311, appendix B) counts all pairs and every parameter as trained: of the same step it is never lower.
 """
 import math
 import re
 from collections.abc import Mapping
 from typing import Any
 
-from vlmjax import stacks
+from vlmjax import optim, param_rules, stacks
 from vlmjax.train import build
+
+CAUSAL = ("decoder", "text_tower")
+CONVENTION = "FLOPs the freeze pattern needs: 2·N·n forward, 2·N·n per gradient; causal attention counts half, padding counts, recomputing does not; MFU over the bf16 peak"
 
 # The order in which a stack of components is computed: what learns in one of them is below all matrices of those behind it.
 BELOW = {"encoder": (), "projector": ("encoder",), "decoder": ("encoder", "projector"), "text_tower": (), "contrast_head": ("encoder", "text_tower")}
@@ -46,7 +53,7 @@ def is_matrix(path: str, tied: bool) -> bool:
 
 def stage(stage: build.Stage) -> dict[str, Any]:
     """FLOPs of one step on all devices: {"matrices": {component: …}, "attention": {component: …}, "similarity": …, "total": …}."""
-    by_layer, lowest = stacks.expand(build.abstract_params(parts(stage))), {}
+    by_layer, lowest = stacks.expand(param_rules.flatten(optim.merge(stage.abstract.learned.trainable, stage.abstract.frozen))), {}
     learns = {path: stage.labels[path].trainable for path in by_layer}
     for path in by_layer:
         if learns[path]:
@@ -73,6 +80,11 @@ def stage(stage: build.Stage) -> dict[str, Any]:
             attention[name] = sum(products * (3 if below(name, (2, layer, ATTENTION + 1, 0)) else 1) for layer in range(sum(part.segments)))
     similarity = 6 * stage.shape.rows**2 * parts(stage)["contrast_head"].joint if "contrast_head" in stage.components else 0
     return {"matrices": matrices, "attention": attention, "similarity": similarity, "total": sum(matrices.values()) + sum(attention.values()) + similarity}
+
+
+def useful(found: Mapping[str, Any]) -> float:
+    """What of a floor counts for MFU: all but half of causal attention."""
+    return found["total"] - sum(found["attention"].get(name, 0) for name in CAUSAL) / 2
 
 
 def parts(stage: build.Stage) -> Mapping[str, Any]:

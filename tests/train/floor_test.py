@@ -5,8 +5,8 @@ from tests.train import tiny
 from vlmjax import config as configs
 from vlmjax.commands import plan
 from vlmjax.commands.prepare import RunConfig
-from vlmjax.plan import cost, floor
-from vlmjax.train import build
+from vlmjax.plan import cost
+from vlmjax.train import build, floor
 
 INSTRUCT = (("encoder/.*", False), (".*", True))
 B, T, S, P, D, F, V = 8, 12, 4, 4, 16, 32, 48  # tests/train/tiny.py: rows, places, targets, patches, width, MLP, vocabulary
@@ -22,6 +22,7 @@ def test_by_hand_where_the_projector_alone_learns():
                                  "decoder": 4 * (2 * LAYER * B * T + V * D * B * S)}
     assert found["attention"] == {"encoder": 4 * (P + 1) ** 2 * D * B * blocks, "decoder": 3 * 4 * T**2 * D * B * 2}
     assert found["total"] == sum(found["matrices"].values()) + sum(found["attention"].values())
+    assert floor.useful(found) == found["total"] - found["attention"]["decoder"] / 2  # the encoder sees all of its image
 
 
 def test_by_hand_where_the_decoder_learns_too():
