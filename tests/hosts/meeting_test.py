@@ -1,6 +1,7 @@
 """Processes find each other, or say who is missing."""
 import socket
 
+import jax
 import pytest
 
 from tests.hosts import running
@@ -55,6 +56,19 @@ def test_settings_that_mean_nothing_are_one_line(monkeypatch, settings, message)
     for name, value in settings.items():
         monkeypatch.setenv(name, value)
     with pytest.raises(UserError, match=message):
+        meeting.connect()
+
+
+def test_chips_without_a_cloud_are_used_alone_and_a_slice_that_is_not_found_is_refused(monkeypatch):
+    def nothing(**settings):
+        raise ValueError("coordinator_address should be defined.")
+
+    monkeypatch.delenv(meeting.COORDINATOR, raising=False)
+    monkeypatch.setattr(meeting, "on_tpu_vm", lambda: True)
+    monkeypatch.setattr(jax.distributed, "initialize", nothing)
+    assert meeting.connect().count == 1
+    monkeypatch.setattr(jax, "process_count", lambda: 4)
+    with pytest.raises(UserError, match="this slice has 4 hosts, and JAX does not find them .*; set VLMJAX_COORDINATOR, "):
         meeting.connect()
 
 

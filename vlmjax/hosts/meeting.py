@@ -41,7 +41,11 @@ def connect() -> Job:
             jax.distributed.initialize(address, num_processes=len(names), process_id=index, heartbeat_timeout_seconds=HEARTBEAT)
         _job = Job(index, names, links)
     elif on_tpu_vm():
-        jax.distributed.initialize(heartbeat_timeout_seconds=HEARTBEAT)
+        try:
+            jax.distributed.initialize(heartbeat_timeout_seconds=HEARTBEAT)
+        except (ValueError, RuntimeError) as error:  # no metadata server: a notebook's machine, or a slice under another scheduler
+            if jax.process_count() > 1:
+                raise UserError(f"this slice has {jax.process_count()} hosts, and JAX does not find them ({error}); set {COORDINATOR}, {PROCESSES} and {PROCESS_ID} on each") from None
         _job = meet()
     return _job
 
