@@ -15,7 +15,7 @@ from vlmjax.data.datasets import easy_vqa
 from vlmjax.train import metrics
 
 FLAGS = "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"  # as tests/conftest.py
-STAGE = ["--config=experiments/demo.py:tiny", "--config.run=('align',)", "--config.stages.align.epochs=0.07", "--config.checkpoint.every=2",
+STAGE = ["--config=experiments/demo.py:tiny", "--config.run=('align',)", "--config.stages.align.epochs=0.2", "--config.checkpoint.every=2",
          "--config.evaluate.after.align=('easy_vqa_caption',)", "--config.evaluate.after.contrast=()", "--config.evaluate.after.instruct=()", "--config.evaluate.split=test[:12]",
          "--config.logging.tensorboard=False"]
 
@@ -39,13 +39,14 @@ def ended(processes):
     return [(status, [line for line in text.splitlines() if "[Gloo]" not in line]) for status, text in finish(processes, 300)]
 
 
-def wait_for(path, processes):
-    for _ in range(1200):
-        if path.exists():
-            return
-        assert all(process.poll() is None for process in processes), ended(processes)
-        time.sleep(0.1)
-    raise AssertionError(f"{path} did not come: {ended(processes)}")
+def wait_for_a_checkpoint(workdir, processes):
+    """While they train; it says at which step."""
+    while all(process.poll() is None for process in processes):
+        steps = [int(path.name) for path in (workdir / "stages" / "align").glob("*") if path.name.isdigit()]
+        if steps:
+            return max(steps)
+        time.sleep(0.05)
+    raise AssertionError(ended(processes))
 
 
 def steps(workdir):
@@ -64,7 +65,7 @@ def test_what_is_wrong_on_one_host_is_said_on_all_before_anything_is_written(tmp
 
 def test_sigterm_to_one_host_stops_all_at_one_step_and_another_number_goes_on(tmp_path):
     processes = start(tmp_path, 2, "--config.stages.align.epochs=4.0")
-    wait_for(tmp_path / "stages" / "align" / "2", processes)
+    wait_for_a_checkpoint(tmp_path, processes)
     processes[1].send_signal(signal.SIGTERM)
     began = time.monotonic()
     outputs = ended(processes)
@@ -85,7 +86,7 @@ def test_a_killed_process_ends_the_others_and_any_number_of_hosts_ends_with_one_
     for count, again in ((4, 2), (2, 4)):
         workdir = tmp_path / f"{count} then {again}"
         processes = start(workdir, count)
-        wait_for(workdir / "stages" / "align" / "2", processes)
+        wait_for_a_checkpoint(workdir, processes)
         processes[1].kill()
         began = time.monotonic()
         outputs = ended(processes)
@@ -94,7 +95,7 @@ def test_a_killed_process_ends_the_others_and_any_number_of_hosts_ends_with_one_
             assert i == 1 or status == 1 and f"process 1 of {count} on {os.uname().nodename} is gone, without a word" in lines[-1], outputs
         whole(workdir, again)
         (order, losses), (expected, by_one) = steps(workdir), steps(tmp_path / "one")
-        assert order == expected and losses == pytest.approx(by_one, rel=1e-5)
+        assert order == expected and losses == pytest.approx(by_one, rel=1e-4)
         scores = [json.loads((d / "results.json").read_text())["easy_vqa_caption"] for d in (workdir, tmp_path / "one")]
         assert {c: scores[0][c] for c in ("real", "blind", "prior")} == {c: scores[1][c] for c in ("real", "blind", "prior")}
         assert json.loads((workdir / "record.json").read_text())["starts"] == 2
