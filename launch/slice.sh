@@ -44,7 +44,10 @@ cloud() {
   timeout --foreground --kill-after=10 "$limit" gcloud "$@" 2>"$errors" </dev/null
 }
 
-why() { grep -v '^[[:space:]]*$' "$errors" | tail -n 1; }
+# What a failed call said, without gcloud's own words about its connections; of that, the last line.
+said() { grep -Ev '^[[:space:]]*$|^##### |ttempting to |^Using |^Retrying: |^Failed to execute command on multiple' "$errors" || cat "$errors"; }
+
+why() { said | tail -n 1; }
 
 missing() { grep -i 'not.found' "$errors" | grep -qF "$name"; }
 
@@ -52,13 +55,13 @@ describe_node() { cloud 120 compute tpus tpu-vm describe "$name" "${where[@]}" '
 
 describe_request() {
   cloud 120 compute tpus queued-resources describe "$name" "${where[@]}" \
-    '--format=value[separator="|"](state.state,tpu.nodeSpec[0].node.labels.vlmjax,tpu.nodeSpec[0].node.labels.vlmjax_owner)'
+    '--format=value[separator="|"](state.state,createTime,tpu.nodeSpec[0].node.labels.vlmjax,tpu.nodeSpec[0].node.labels.vlmjax_owner)'
 }
 
-# Sets state (ABSENT, READY or as Cloud says), mark (whose it is) and ips (of its workers, joined by commas); 1 where Cloud does not answer.
+# Sets state (ABSENT, READY or as Cloud says), mark (whose it is), asked_at (when a request was made) and ips (of its workers, joined by commas); 1 where Cloud does not answer.
 look() {
   local found made by
-  state='' mark='' ips=''
+  state='' mark='' ips='' asked_at=''
   if ((dry_run)); then
     state=${assumed[0]:-READY} mark=$name/$owner
     assumed=("${assumed[@]:1}")
@@ -72,7 +75,7 @@ look() {
       state=ABSENT
       return
     fi
-    IFS='|' read -r state made by <<<"$found"
+    IFS='|' read -r state asked_at made by <<<"$found"
     mark=$made/$by
     [ "$state" = ACTIVE ] || return 0
   fi
@@ -84,11 +87,15 @@ look() {
   fi
   IFS='|' read -r state made by ips <<<"$found"
   mark=$made/$by ips=${ips//;/,}
+  if [ "$mark" = "$name/$owner" ] && [ -d "$kept" ]; then echo "$asked_at" >"$kept/asked_at"; fi
 }
 
 workers() { tr ',' '\n' <<<"$ips" | wc -l; }
 
-ours() { [ "$mark" = "$name/$owner" ]; }
+# By its labels; a request that shows none any more, by the time at which the one of our slice was made.
+ours() {
+  [ "$mark" = "$name/$owner" ] || { [ "$mark" = / ] && [ -n "$asked_at" ] && [ "$asked_at" = "$(cat "$kept/asked_at" 2>/dev/null)" ]; }
+}
 
 ours_or_die() {
   ours || die "$name in $zone was not made by $owner with this script (its labels say ${mark//\//, by }): it is left alone; give your slice another name"

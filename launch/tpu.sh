@@ -11,7 +11,7 @@ launch/tpu.sh up NAME               asks for the slice and waits for it; install
 launch/tpu.sh run NAME -- COMMAND   starts COMMAND on every worker; it outlives this machine
 launch/tpu.sh watch NAME            looks after it: when the slice is lost asks for it again, installs the same and starts the same command, until that ends with 0
 launch/tpu.sh logs NAME             prints the log of --worker=0 (a number, or all)
-launch/tpu.sh stop NAME             ends the command, which may save first
+launch/tpu.sh stop NAME             ends the command: it may save first, for VLMJAX_GRACE seconds (60)
 launch/tpu.sh down NAME             deletes the slice, if `up` made it
 Every subcommand may be typed again, and takes:
   --dry-run          prints the calls it would make and makes none
@@ -89,7 +89,7 @@ pack() {
   local code=$1
   [ "$(cat "$kept/code" 2>/dev/null)" != "$code" ] || return 0
   if ((dry_run)); then
-    say "$(quoted git bundle create "$kept/code.bundle" HEAD); git diff --binary HEAD > $kept/code.patch"
+    echo "$(quoted git -C "$top" bundle create "$kept/code.bundle" HEAD) && $(quoted git -C "$top" diff --binary HEAD) >$(quoted "$kept/code.patch")" >&3
     return
   fi
   mkdir -p "$kept"
@@ -157,7 +157,12 @@ shown_command() { if ((dry_run)); then quoted "${command[@]//\{bucket\}/$bucket}
 # Starts the kept command on every worker. 1 where a call fails.
 start() {
   local secrets=none file
-  if ((dry_run)); then file=$env_file; else file=$(cat "$kept/env_file"); fi
+  if ((dry_run)); then
+    file=$env_file
+    say "$kept/command: exec $(shown_command)"
+  else
+    file=$(cat "$kept/env_file")
+  fi
   copy "$kept/command" command || return 1
   if [ -n "$file" ]; then
     copy "$file" env || return 1
@@ -176,7 +181,11 @@ having() { awk -F '|' -v what="$1" '$3 == what' <<<"$report"; }
 
 # --- subcommands ------------------------------------------------------------------------------------------------------------------------------------
 
-failed() { complain "$name: a call failed: $(why) (the same command goes on from here)"; exit 1; }
+failed() {
+  complain "$name: a call failed; the same command goes on from here. It said:"
+  said | tail -n 10 >&2
+  exit 1
+}
 
 found_or_die() {
   look || failed

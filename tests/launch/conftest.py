@@ -30,6 +30,14 @@ def cloud(clouds, tmp_path):
 
 
 @pytest.fixture
+def untouched(clouds):
+    """An empty cloud that tests share, since they change nothing."""
+    cloud = Cloud(clouds[0])
+    yield cloud
+    assert not cloud.calls() and not cloud.slices() and not (cloud.repo / "runs").exists()
+
+
+@pytest.fixture
 def there(clouds, tmp_path):
     """With the slice `one` up."""
     yield from copy(clouds[1], tmp_path)

@@ -2,7 +2,7 @@
 
     calls.jsonl      {"argv": …} of every call
     world.json       coming: states that a new request has before it is active. workers: of a new slice. fail: {"VERB": [message or null, …]}, one a call.
-                     buckets: {address: location}. slices: {name: {request: state or null, node: state or null, labels, ips}}
+                     buckets: {address: location}. forgets_labels: a suspended request shows none. slices: {name: {request: state or null, node: state or null, born, coming, labels, ips}}
     workers/NAME/K/  the home of worker K
 """
 import fcntl
@@ -48,7 +48,8 @@ def resource(held, group, name):
     if group == "queued-resources":
         if slice_["coming"]:
             state = slice_["request"] = slice_["coming"].pop(0)
-        return {"name": name, "state": {"state": state}, "tpu": {"nodeSpec": [{"nodeId": name, "node": {"labels": slice_["labels"]}}]}}
+        labels = {} if held.get("forgets_labels") and state == "SUSPENDED" else slice_["labels"]
+        return {"name": name, "createTime": slice_["born"], "state": {"state": state}, "tpu": {"nodeSpec": [{"nodeId": name, "node": {"labels": labels}}]}}
     return {"name": name, "state": state, "labels": slice_["labels"], "networkEndpoints": [{"ipAddress": ip} for ip in slice_["ips"]]}
 
 
@@ -73,8 +74,13 @@ def make(held, group, name, flags):
     queued = group == "queued-resources"
     for k in range(count):
         os.makedirs(f"{WORLD}/workers/{name}/{k}")
-    held["slices"][name] = {"request": "ACTIVE" if queued else None, "coming": list(held["coming"]) if queued else [], "node": "READY",
+    held["slices"][name] = {"request": "ACTIVE" if queued else None, "coming": list(held["coming"]) if queued else [], "node": "READY", "born": f"2026-11-24T00:00:00.{len(calls())}Z",
                             "labels": dict(pair.split("=") for pair in flags["labels"].split(",")), "ips": [f"10.0.0.{k + 1}" for k in range(count)]}
+
+
+def calls():
+    with open(f"{WORLD}/calls.jsonl") as file:
+        return file.readlines()
 
 
 def homes(name, flags, slice_):
@@ -86,8 +92,8 @@ def homes(name, flags, slice_):
 
 
 def main(argv):
-    with open(f"{WORLD}/calls.jsonl", "a") as calls:
-        calls.write(json.dumps({"argv": argv}) + "\n")
+    with open(f"{WORLD}/calls.jsonl", "a") as record:
+        record.write(json.dumps({"argv": argv}) + "\n")
     words = [a for a in argv if not a.startswith("--")]
     flags = {k: v for k, _, v in (a[2:].partition("=") for a in argv if a.startswith("--"))}
     group, verb, *names = words[-2:][:1] + ["describe"] if words[0] == "storage" else words[2:]

@@ -60,6 +60,9 @@ def test_up_goes_on_where_a_request_waits(cloud):
 def test_up_says_what_cloud_says(cloud):
     cloud.fail("create", "RESOURCE_EXHAUSTED: Quota limit TPUV4 has been exceeded")
     assert "Quota limit" in cloud.run("up", "one", status=1)
+    cloud.fail("ssh", None, "##### Command execution on worker 1 failed with exit status 1. Continuing.\nworker.sh on host: no room\nRetrying: SSH command error")
+    assert "worker.sh on host: no room\n" in cloud.run("up", "one", status=1)
+    cloud.run("down", "one")
     cloud.fail("describe", None, "PERMISSION_DENIED: not for you")
     assert "not for you" in cloud.run("up", "one", status=1)
     cloud.change(lambda held: held.update(fail={}, coming=["FAILED"]))
@@ -67,8 +70,10 @@ def test_up_says_what_cloud_says(cloud):
     assert "one" in cloud.slices()
 
 
-def test_up_replaces_its_own_lost_slice(there):
+@pytest.mark.parametrize("forgets_labels", [False, True])
+def test_up_replaces_its_own_lost_slice(there, forgets_labels):
     cloud = there
+    cloud.change(lambda held: held.update(forgets_labels=forgets_labels))
     cloud.preempt()
     assert "SUSPENDED; deleting" in up(cloud)
     assert len(cloud.calls("delete")) == len(cloud.calls("create")) == 1 and cloud.job(0, "installed")
@@ -89,12 +94,13 @@ def test_a_tpu_vm_without_a_queue(cloud):
     assert not cloud.slices() and not any("queued-resources" in argv for argv in cloud.calls())
 
 
-@pytest.mark.parametrize("action", ["up", "run", "watch", "stop", "down", "logs"])
 @pytest.mark.parametrize("request_state", ["ACTIVE", "SUSPENDED"])
-def test_what_others_made_is_left_alone(cloud, action, request_state):
-    foreign = dict(request=request_state, coming=[], node="READY" if request_state == "ACTIVE" else None, labels={"vlmjax": "one", "vlmjax_owner": "someone"}, ips=["10.0.0.1"])
+@pytest.mark.parametrize("labels", [{"vlmjax": "one", "vlmjax_owner": "someone"}, {}])
+def test_what_others_made_is_left_alone(cloud, request_state, labels):
+    foreign = dict(request=request_state, coming=[], node="READY" if request_state == "ACTIVE" else None, born="x", labels=labels, ips=["10.0.0.1"])
     cloud.change(lambda held: held["slices"].update(one=foreign))
-    assert "was not made by" in cloud.run(action, "one", *(["--", "true"] if action in ("run", "watch") else []), status=2)
+    for action in ("up", "run", "watch", "stop", "down", "logs"):
+        assert "was not made by" in cloud.run(action, "one", *(["--", "true"] if action in ("run", "watch") else []), status=2)
     assert cloud.slices() == {"one": foreign}
     assert not [argv for argv in cloud.calls() if argv[3] in ("delete", "create", "ssh", "scp")]
 
@@ -159,8 +165,7 @@ def test_stop_lets_the_command_save(there):
 
 @pytest.mark.parametrize("command", [["env", "HF_TOKEN=x", "vlmjax"], ["vlmjax", "--token=hf_abcdefghijklmnopqrstuvwx"]])
 def test_run_refuses_a_secret_in_the_command(there, command):
-    cloud = there
-    assert "--env-file" in cloud.run("run", "one", "--", *command, status=2)
+    assert "--env-file" in there.run("run", "one", "--", *command, status=2)
 
 
 def test_run_refuses_other_code_than_is_here(cloud):
@@ -176,25 +181,24 @@ def test_run_refuses_other_code_than_is_here(cloud):
     (["fly", "one"], "up, run, watch"), (["up"], "which slice"), (["up", "one", "two"], "one slice at a time"), (["up", "two"], "it has: one plain"),
     (["up", "one", "--spot"], "no flag --spot"), (["up", "one", "--timeout=1h"], "not a number"), (["logs", "one", "--worker=x"], "neither a number nor all"),
     (["run", "one"], "which command"), (["watch", "one"], "which command"), (["up", "one", "--slices=nowhere"], "slices.example.conf")])
-def test_mistakes_are_one_line(cloud, args, expected):
-    printed = cloud.run(*args, status=2)
-    assert expected in printed and printed.count("\n") == 1 and not cloud.calls()
+def test_mistakes_are_one_line(untouched, args, expected):
+    printed = untouched.run(*args, status=2)
+    assert expected in printed and printed.count("\n") == 1
 
 
 @pytest.mark.parametrize("line, expected", [
     ("one v4-8 z", "seven columns"), ("one v9-8 z queued spot p -", "no accelerator v9-8"), ("one v4-8 z later spot p -", "queued or vm"),
     ("one v4-8 z vm cheap p -", "spot, on-demand or reserved"), ("one v4-8 z vm spot p here", "gs://NAME or -"), ("one v4-8 z vm spot p -\none v4-8 z vm spot p -", "twice")])
-def test_mistakes_in_the_file_of_slices(cloud, line, expected):
-    (cloud.repo / "launch" / "slices.conf").write_text(line + "\n")
-    assert expected in cloud.run("up", "one", status=2)
+def test_mistakes_in_the_file_of_slices(untouched, tmp_path, line, expected):
+    (tmp_path / "slices").write_text(line + "\n")
+    assert expected in untouched.run("up", "one", f"--slices={tmp_path / 'slices'}", status=2)
 
 
 @pytest.mark.parametrize("name", ["one", "plain"])
 @pytest.mark.parametrize("action", ["up", "run", "watch", "stop", "down", "logs"])
-def test_a_dry_run_prints_calls_and_makes_none(cloud, action, name):
-    printed = cloud.run(action, name, "--dry-run", *(["--", "vlmjax", "train", "--workdir={bucket}/x" if name == "one" else "--workdir=x"] if action in ("run", "watch") else []))
-    assert not cloud.calls() and not (cloud.repo / "runs").exists()
-    assert all(line.startswith(("gcloud ", "# ")) for line in printed.splitlines())
+def test_a_dry_run_prints_calls_and_makes_none(untouched, action, name):
+    printed = untouched.run(action, name, "--dry-run", *(["--", "vlmjax", "train", "--workdir={bucket}/x" if name == "one" else "--workdir=x"] if action in ("run", "watch") else []))
+    assert all(line.startswith(("gcloud ", "git -C ", "# ")) for line in printed.splitlines())
     wanted = {"up": ["create", "scp", "worker.sh install"], "run": ["scp", "worker.sh start"], "watch": ["worker.sh state", "delete", "create", "worker.sh install", "worker.sh start"],
               "stop": ["worker.sh stop"], "down": ["worker.sh stop", "delete"], "logs": ["worker.sh logs 100"]}[action]
     position = 0
