@@ -156,11 +156,11 @@ wait_ready() {
           return ;;
         absent)
           if create; then
-            asked=1 line="asked for"
-          else
-            complain "$name: asking failed: $(why)"
-            ((limit == 0)) || return 1
-          fi ;;
+            asked=1
+            continue
+          fi
+          complain "$name: asking failed: $(why)"
+          ((limit == 0)) || return 1 ;;
         lost)
           ours_or_die
           [ "$state" != FAILED ] || failed=$((failed + asked))

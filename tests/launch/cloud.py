@@ -51,7 +51,7 @@ class Cloud:
 
     def __init__(self, folder: pathlib.Path):
         self.folder, self.repo = folder, folder / "repo"
-        self.env = {"PATH": f"{folder / 'bin'}:{folder / 'tools'}", "HOME": str(folder), "WORLD": str(folder), "VLMJAX_POLL": "0.05", "VLMJAX_GRACE": "3", "GIT_CONFIG_GLOBAL": "/dev/null",
+        self.env = {"PATH": f"{folder / 'bin'}:{folder / 'tools'}", "HOME": str(folder), "WORLD": str(folder), "VLMJAX_POLL": "0.1", "VLMJAX_GRACE": "3", "GIT_CONFIG_GLOBAL": "/dev/null",
                     **{f"GIT_{who}_{what}": "a@b" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}}
         if not self.repo.exists():
             self.make()

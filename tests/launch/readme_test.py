@@ -4,6 +4,7 @@ import shlex
 import shutil
 
 from tests.launch.cloud import TOP
+from vlmjax import config as configs
 
 README = (TOP / "launch" / "README.md").read_text()
 
@@ -36,3 +37,11 @@ def test_its_flags_are_those_of_the_script():
 def test_the_slices_of_the_readme_are_in_the_example():
     names = {line.split()[0] for line in (TOP / "launch" / "slices.example.conf").read_text().splitlines() if line and not line.startswith("#")}
     assert {words[1] for words in commands("launch/tpu.sh")} <= names
+
+
+def test_the_overrides_of_its_runs_are_keys_of_their_config():
+    trained = [words for program in ("launch/tpu.sh", "launch/local.sh") for words in commands(program) if "train" in words]
+    assert len(trained) == 2
+    for words in trained:
+        (config,) = (word.removeprefix("--config=") for word in words if word.startswith("--config="))
+        configs.read(f"{TOP}/{config}", [word for word in words if word.startswith("--config.")])

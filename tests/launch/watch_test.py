@@ -57,7 +57,7 @@ def test_it_survives_a_cloud_that_does_not_answer_or_has_no_room(running):
     cloud.fail("describe", "UNAVAILABLE: try later", "UNAVAILABLE: try later")
     cloud.fail("ssh", None, "ssh: connect: timed out")
     with watching(cloud) as process:
-        cloud.until(lambda: cloud.looks() > 3)
+        cloud.until(lambda: cloud.looks() > 2)
         cloud.preempt()
         printed = ended(process, 0)
     assert "try later" in printed and "no more capacity" in printed and "timed out" in printed and "done" in printed
