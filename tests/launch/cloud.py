@@ -1,14 +1,12 @@
 """A cloud to launch on: a checkout of its own, stand-ins for gcloud, ssh, uv and hostname, and a PATH that holds nothing else but everyday tools."""
-import json
 import os
 import pathlib
 import shutil
 import signal
 import subprocess
-import sys
 import time
 
-from tests.launch import stand_in_gcloud
+from tests.launch import gcloud
 
 TOP = pathlib.Path(__file__).parents[2]
 TOOLS = ("bash sh env git awk sed grep cat cut date head tail tr wc sort paste mktemp mkdir mkfifo rm mv cp ln ls touch chmod stat realpath id dirname basename sleep timeout "
@@ -47,23 +45,21 @@ def script(path: pathlib.Path, text: str) -> None:
 
 
 class Cloud:
-    """In a folder that is empty, or a copy of another cloud's: nothing in it is an absolute path of its own."""
+    """In a folder that is empty, or that is a copy of the folder of `like`: nothing in it is an absolute path of its own."""
 
-    def __init__(self, folder: pathlib.Path):
+    def __init__(self, folder: pathlib.Path, like: "Cloud | None" = None):
         self.folder, self.repo = folder, folder / "repo"
-        self.env = {"PATH": f"{folder / 'bin'}:{folder / 'tools'}", "HOME": str(folder), "WORLD": str(folder), "VLMJAX_POLL": "0.1", "VLMJAX_GRACE": "3", "GIT_CONFIG_GLOBAL": "/dev/null",
-                    **{f"GIT_{who}_{what}": "a@b" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}}
-        if not self.repo.exists():
+        path = f"{folder / 'bin'}:{folder / 'tools'}"
+        self.gcloud = gcloud.Gcloud(folder, path, like.gcloud if like else None)
+        self.env = {"PATH": path, "HOME": str(folder), "WORLD": str(folder), "GCLOUD_PORT": str(self.gcloud.server_address[1]), "VLMJAX_POLL": "0.1", "VLMJAX_GRACE": "3",
+                    "GIT_CONFIG_GLOBAL": "/dev/null", **{f"GIT_{who}_{what}": "a@b" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}}
+        if not like:
             self.make()
 
     def make(self) -> None:
-        folder = self.folder
-        tools(folder)
-        script(folder / "bin" / "gcloud", f"#!{sys.executable} -SE\n{pathlib.Path(stand_in_gcloud.__file__).read_text()}")
-        script(folder / "bin" / "ssh", SSH)
-        script(folder / "bin" / "uv", UV)
-        self.write(coming=[], workers=2, fail={}, buckets={"gs://here": "US-CENTRAL2"}, slices={})
-        (folder / "calls.jsonl").touch()
+        tools(self.folder)
+        for name, text in (("gcloud", gcloud.CLIENT), ("ssh", SSH), ("uv", UV)):
+            script(self.folder / "bin" / name, text)
         self.program(PROGRAM)
         (self.repo / "launch").mkdir(parents=True)
         for file in [*(TOP / "launch").glob("*.sh"), TOP / "launch" / "slices.example.conf"]:
@@ -86,16 +82,9 @@ class Cloud:
         """What `vlmjax` is on the workers."""
         (self.folder / "program").write_text(text)
 
-    def write(self, **world) -> None:
-        (self.folder / "world.json").write_text(json.dumps(world))
-
-    def change(self, change) -> None:
-        with stand_in_gcloud.World(self.folder) as held:
-            change(held)
-
     def fail(self, verb: str, *messages: str | None) -> None:
         """The next calls of `verb` fail with these messages (None: succeeds)."""
-        self.change(lambda held: held["fail"].update({verb: list(messages)}))
+        self.gcloud.fail[verb] = list(messages)
 
     def start(self, *args: str) -> subprocess.Popen:
         return subprocess.Popen(["bash", "launch/tpu.sh", *args], cwd=self.repo, env=self.env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
@@ -112,15 +101,15 @@ class Cloud:
 
     def calls(self, verb: str | None = None) -> list[list[str]]:
         """Arguments of the calls of gcloud, of one verb."""
-        found = [json.loads(line)["argv"] for line in (self.folder / "calls.jsonl").read_text().splitlines()]
-        return [argv for argv in found if verb is None or verb in argv[:4]]
+        return [argv for argv in list(self.gcloud.calls) if verb is None or verb in argv[:4]]
 
     def looks(self) -> int:
         """How often the workers were asked for their state."""
         return sum(argv[-1].endswith("worker.sh state") for argv in self.calls("ssh"))
 
+    @property
     def slices(self) -> dict:
-        return json.loads((self.folder / "world.json").read_text())["slices"]
+        return self.gcloud.slices
 
     def home(self, worker: int, name: str = "one") -> pathlib.Path:
         return self.folder / "workers" / name / str(worker)
@@ -139,8 +128,8 @@ class Cloud:
     def kill(self, worker: int, pid: str = "main", sign: int = signal.SIGKILL) -> None:
         os.kill(int(self.job(worker, pid)), sign)
 
-    def end(self) -> None:
-        """Ends what still runs on workers."""
+    def kill_jobs(self) -> None:
+        """Ends all processes of the command on all workers, and the shells that wait for it."""
         for pid in self.folder.glob("workers/*/*/vlmjax/pid"):
             try:
                 os.killpg(int(pid.read_text()), signal.SIGKILL)
@@ -149,5 +138,10 @@ class Cloud:
 
     def preempt(self, name: str = "one") -> None:
         """The slice is taken away: its machines end, its name stays."""
-        self.change(lambda held: held["slices"][name].update(request="SUSPENDED", node=None))
-        self.end()
+        self.slices[name].update(request="SUSPENDED", node=None)
+        self.kill_jobs()
+
+    def end(self) -> None:
+        self.kill_jobs()
+        self.gcloud.shutdown()
+        self.gcloud.server_close()

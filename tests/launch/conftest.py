@@ -1,4 +1,3 @@
-import pathlib
 import shutil
 
 import pytest
@@ -6,38 +5,44 @@ import pytest
 from tests.launch.cloud import Cloud
 
 
+def copy_of(cloud, folder):
+    shutil.copytree(cloud.folder, folder, symlinks=True, dirs_exist_ok=True)
+    return Cloud(folder, like=cloud)
+
+
 @pytest.fixture(scope="session")
-def clouds(tmp_path_factory):
-    """An empty cloud, and one whose slice `one` is up with the code installed; tests work in copies."""
-    empty, there = (tmp_path_factory.mktemp(name) for name in ("empty", "there"))
-    Cloud(empty)
-    shutil.copytree(empty, there, symlinks=True, dirs_exist_ok=True)
-    Cloud(there).run("up", "one")
-    (there / "calls.jsonl").write_text("")
-    return empty, there
+def empty(tmp_path_factory):
+    made = Cloud(tmp_path_factory.mktemp("empty"))
+    yield made
+    made.end()
 
 
-def copy(source: pathlib.Path, to: pathlib.Path):
-    shutil.copytree(source, to, symlinks=True, dirs_exist_ok=True)
-    cloud = Cloud(to)
-    yield cloud
-    cloud.end()
-
-
-@pytest.fixture
-def cloud(clouds, tmp_path):
-    yield from copy(clouds[0], tmp_path)
+@pytest.fixture(scope="session")
+def up(empty, tmp_path_factory):
+    """With the slice `one` up and the code installed."""
+    made = copy_of(empty, tmp_path_factory.mktemp("up"))
+    made.run("up", "one")
+    yield made
+    made.end()
 
 
 @pytest.fixture
-def untouched(clouds):
-    """An empty cloud that tests share, since they change nothing."""
-    cloud = Cloud(clouds[0])
-    yield cloud
-    assert not cloud.calls() and not cloud.slices() and not (cloud.repo / "runs").exists()
+def cloud(empty, tmp_path):
+    made = copy_of(empty, tmp_path)
+    yield made
+    made.end()
 
 
 @pytest.fixture
-def there(clouds, tmp_path):
+def there(up, tmp_path):
     """With the slice `one` up."""
-    yield from copy(clouds[1], tmp_path)
+    made = copy_of(up, tmp_path)
+    yield made
+    made.end()
+
+
+@pytest.fixture
+def untouched(empty):
+    """An empty cloud that tests share, since they change nothing."""
+    yield empty
+    assert not empty.calls() and not empty.slices and not (empty.repo / "runs").exists()

@@ -16,7 +16,7 @@ def commands(program):
 
 def test_its_commands_run_in_order(cloud):
     shutil.copy(cloud.repo / "launch" / "slices.example.conf", cloud.repo / "launch" / "slices.conf")
-    cloud.change(lambda held: held.update(workers=2, buckets={"gs://my-vlms-central2": "US-CENTRAL2"}))
+    cloud.gcloud.buckets = {"gs://my-vlms-central2": "US-CENTRAL2"}
     cloud.program('echo "$*"')
     found = commands("launch/tpu.sh")
     assert {words[0] for words in found} == {"up", "run", "watch", "logs", "down"}
@@ -24,7 +24,7 @@ def test_its_commands_run_in_order(cloud):
         before = len(cloud.calls())
         cloud.run(*words, *(["--dry-run"] if "--follow" in words else []))
         assert (len(cloud.calls()) == before) == ("--dry-run" in words or "--follow" in words)
-    assert not cloud.slices() and len(cloud.calls("create")) == 1
+    assert not cloud.slices and len(cloud.calls("create")) == 1
 
 
 def test_its_flags_are_those_of_the_script():

@@ -36,7 +36,7 @@ def test_a_lost_slice_is_made_again_and_goes_on(running):
     with watching(cloud) as process:
         cloud.until(lambda: cloud.looks() > 2)
         cloud.program("echo \"align: resumes at step 500\"; echo \"now $*\"; while [ ! -e \"$WORLD/finish\" ]; do sleep 0.05; done")
-        cloud.change(lambda held: held.update(coming=["WAITING_FOR_RESOURCES", "ACTIVE"]))
+        cloud.gcloud.coming = ["WAITING_FOR_RESOURCES", "ACTIVE"]
         cloud.preempt()
         cloud.until(lambda: "now" in cloud.job(1, "job.log"))
         (cloud.folder / "finish").touch()
@@ -47,7 +47,7 @@ def test_a_lost_slice_is_made_again_and_goes_on(running):
         assert "now train --workdir=gs://here/runs/a b" in cloud.job(worker, "job.log")
         assert cloud.job(worker, "installed") == commit
         assert cloud.job(worker, "versions.txt") == "jax==0.12.0"  # the packages of the first start
-    assert "one" in cloud.slices()
+    assert "one" in cloud.slices
 
 
 def test_it_survives_a_cloud_that_does_not_answer_or_has_no_room(running):
@@ -71,7 +71,7 @@ def test_a_mistake_of_the_user_stops_it(there):
         printed = ended(process, 2)
     assert "says worker 1 on host-10.0.0.2: vlmjax: config.py: stages.align.batch: 7 does not divide" in printed
     cloud.until(lambda: cloud.job(0, "status") == "143")  # the other worker does not wait for it for ever
-    assert "one" in cloud.slices()
+    assert "one" in cloud.slices
 
 
 def test_a_killed_process_is_named_and_all_start_again(running):
@@ -89,7 +89,7 @@ def test_a_lost_shell_is_seen(running):
     cloud = running
     with watching(cloud) as process:
         cloud.program("exit 0")
-        cloud.end()
+        cloud.kill_jobs()
         printed = ended(process, 0)
     assert "worker 0, host-10.0.0.1, is gone without an exit status" in printed
 
