@@ -34,7 +34,7 @@ install() {
   packages=$(cat code/setup.cfg code/pyproject.toml versions.txt 2>/dev/null | cksum || true)
   if [ "$(cat packages 2>/dev/null)" != "$packages" ]; then
     [ -e versions.txt ] || touch versions.txt
-    uv pip install --quiet --python venv/bin/python --constraint versions.txt --editable './code[tpu]' gcsfs
+    uv pip install --quiet --python venv/bin/python --constraint versions.txt --editable './code[tpu]'
     echo "$packages" >packages
   fi
   uv pip freeze --python venv/bin/python | { grep -v '^-e ' || true; } >installed.txt
