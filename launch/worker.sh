@@ -24,7 +24,7 @@ install() {
   if ! command -v uv >/dev/null; then
     python3 -m pip install --quiet --user uv || curl -LsSf https://astral.sh/uv/install.sh | sh || fail "uv cannot be installed: is PyPI reachable?"
   fi
-  [ -x venv/bin/python ] || uv venv --quiet --python 3.12 venv
+  [ -x venv/bin/python ] || uv venv --quiet --clear --python 3.12 venv
   # A checkout, not an archive: record.json then names the commit, with + where the patch changes it.
   [ -d code/.git ] || git init --quiet code
   git -C code fetch --quiet ../code.bundle HEAD

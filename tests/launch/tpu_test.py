@@ -21,7 +21,7 @@ def test_up_asks_waits_and_installs_once(cloud):
         assert cloud.job(worker, "installed") == commit
         assert cloud.job(worker, "code/.git/HEAD") == commit
         asked = (cloud.home(worker) / "uv.log").read_text()
-        assert "venv --quiet --python 3.12 venv" in asked and "--editable ./code[tpu]" in asked
+        assert "venv --quiet --clear --python 3.12 venv" in asked and "--editable ./code[tpu]" in asked
     before = len(cloud.calls("scp"))
     assert "all workers have" in up(cloud)
     assert len(cloud.calls("create")) == 1 and len(cloud.calls("scp")) == before
