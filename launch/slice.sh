@@ -152,7 +152,7 @@ wait_ready() {
       case $(kind) in
         ready)
           ours_or_die
-          say "$name: READY in $zone, $(workers) workers"
+          say "$name: READY in $zone${ips:+, $(workers) workers}"
           return ;;
         absent)
           if create; then
