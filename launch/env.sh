@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Sourced by the other scripts: finds a Python, makes .venv beside the README, installs vlmjax[$1] into it, and activates it.
 # Nothing is installed twice: a stamp in .venv holds what was installed.
 

@@ -47,6 +47,20 @@ def test_an_interrupted_stage_ends_bit_for_bit_like_an_uninterrupted_one(tmp_pat
     assert {"grad_norm/decoder", "param_norm/projector", "update_norm/decoder", "loss", "lr"} <= set(read("whole")[0])
 
 
+def test_a_stage_killed_right_after_its_last_checkpoint_has_all_its_metrics(tmp_path, instruct):
+    stage, compiled = instruct
+
+    class Last(Checkpoints):
+        def close(self):
+            super().close()
+            raise Killed
+
+    with pytest.raises(Killed):
+        tiny.run(stage, tmp_path, compiled=compiled, every=4, checkpoints=Last(tmp_path, stage.name))
+    tiny.run(stage, tmp_path, data=tiny.FakeData(stage, lambda step, batch: pytest.fail("drawn")), compiled=compiled, every=4)
+    assert [row["step"] for row in metrics.read(tmp_path, "instruct")] == list(range(6))
+
+
 def test_a_loss_that_is_not_finite_stops_the_stage_and_names_step_and_examples(tmp_path, instruct):
     stage, compiled = instruct
     nan = lambda step, batch: batch["weights"].__setitem__((0, 0), np.nan) if step == 3 else None
@@ -69,13 +83,13 @@ def test_tolerated_steps_are_counted_and_change_nothing(tmp_path):
 ])
 def test_a_batch_of_another_shape_saves_the_state_and_names_the_key(tmp_path, instruct, key, damage, message):
     stage, compiled = instruct
-    spoil = lambda step, batch: batch.update({key: damage(batch[key])}) if step == 2 else None
+    spoil = lambda step, batch: batch.update({key: damage(batch[key])}) if step == 3 else None
     with pytest.raises(UserError, match=message):
         tiny.run(stage, tmp_path, data=tiny.FakeData(stage, spoil), compiled=compiled)
-    assert Checkpoints(tmp_path, "instruct").latest() == 2
+    assert Checkpoints(tmp_path, "instruct").latest() == 3
     asked = []
     tiny.run(stage, tmp_path, data=tiny.FakeData(stage, lambda step, batch: asked.append(step)), compiled=compiled)
-    assert asked == [2, 3, 4, 5]
+    assert asked == [3, 4, 5] and [row["step"] for row in metrics.read(tmp_path, "instruct")] == list(range(6))
 
 
 def broken(*steps):

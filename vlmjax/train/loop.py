@@ -118,9 +118,9 @@ def run(stage: build.Stage, truth: dict[str, Any], data: Data, checkpoints: Chec
     proof.check_reached(stage.name, train.learned.reached, stage.steps)
     after = proof.digests(train.frozen)
     proof.check_unchanged(stage.name, before, after, "during training")
+    writer.close()  # before the checkpoint after which no step is repeated
     checkpoints.save(stage.steps, train.learned, _position(iterator.get_state(), quarantine), about)
     checkpoints.close()
-    writer.close()
     quarantine.write()
     return Outcome({**_totals(stage, data, quarantine), **program, **_sizes(train),
                     "frozen_sha256": {"before": proof.sha256(before), "after": proof.sha256(after)} if before else None,
@@ -130,6 +130,7 @@ def run(stage: build.Stage, truth: dict[str, Any], data: Data, checkpoints: Chec
 def _steps(stage, train, iterator, data, compiled, checkpoints, writer, quarantine, about, logging, cadence, meter, trace, stops) -> state.TrainState:
     place, (own, first_to_feed) = sharding.batch(stage.mesh), sharding.own_rows(stage.mesh, stage.shape.rows)
     local = dataclasses.replace(stage.shape, rows=own.stop - own.start)
+    pending: list[tuple[int, dict[str, jax.Array]]] = []  # metrics of steps, still on the devices
 
     def draw(number: int) -> dict[str, jax.Array]:
         """The batch of a step on the devices. One that the step was not compiled for saves the state before it."""
@@ -138,6 +139,9 @@ def _steps(stage, train, iterator, data, compiled, checkpoints, writer, quaranti
             batches.check(rows, stage.config.objective, local, _vocabulary(stage))
         except UserError:
             quarantine.settle()
+            if pending:
+                _drain(stage, pending, data, train, writer, progress, number, meter)
+            writer.close()
             checkpoints.save(number, train.learned, _position(before, quarantine), about)
             checkpoints.close()
             raise
@@ -154,7 +158,6 @@ def _steps(stage, train, iterator, data, compiled, checkpoints, writer, quaranti
     compiled = compiled or stage.compile()
     metrics.say(f"{stage.name}: {meter.about}")
     progress = metrics.Progress(stage.name, first, stage.steps, logging)
-    pending: list[tuple[int, dict[str, jax.Array]]] = []
     meter.start()
     for number in range(first, stage.steps):
         trace.before(number, train.learned.step)
@@ -178,11 +181,11 @@ def _steps(stage, train, iterator, data, compiled, checkpoints, writer, quaranti
         if save and (reason or done < stage.steps):
             writer.flush()
             checkpoints.save(done, train.learned, _position(iterator.get_state(), quarantine), about)
+            meter.start()
         if reason:
             writer.close()
             checkpoints.close()
             raise Stopped(f"{stage.name}: {reason}; step {done} of {stage.steps} is saved, and the same command goes on from there", TERMINATED)
-            meter.start()
     progress.close()
     return train
 

@@ -1,0 +1,33 @@
+# shellcheck shell=bash
+# Sourced by local.sh and tpu.sh: messages, quoting, exit statuses.
+
+if ((BASH_VERSINFO[0] * 100 + BASH_VERSINFO[1] < 501)); then
+  echo "${0##*/}: needs bash 5.1 or newer, this is $BASH_VERSION" >&2
+  exit 2
+fi
+
+say() { printf '%s\n' "$*"; }
+
+complain() { printf '%s: %s\n' "${0##*/}" "$*" >&2; }
+
+# A mistake of the user: one line, status 2.
+die() { complain "$*"; exit 2; }
+
+# The arguments as one line that can be pasted into a shell.
+quoted() {
+  local arg out=''
+  for arg; do
+    if [[ $arg =~ ^[A-Za-z0-9_@%+=:,./-]+$ ]]; then out+=" $arg"; else out+=" ${arg@Q}"; fi
+  done
+  printf '%s' "${out# }"
+}
+
+# What an exit status says: "ended with exit status 1", "was killed by SIGKILL".
+ending() {
+  local name
+  if [[ $1 =~ ^[0-9]+$ ]] && (($1 > 128)) && name=$(kill -l "$(($1 - 128))" 2>/dev/null); then
+    echo "was killed by SIG${name#SIG}"
+  else
+    echo "ended with exit status $1"
+  fi
+}

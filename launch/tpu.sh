@@ -1,0 +1,265 @@
+#!/usr/bin/env bash
+# Slices of Cloud TPU by name: launch/tpu.sh up|run|watch|logs|stop|down NAME [flags] [-- COMMAND …]. `launch/tpu.sh --help` says more.
+set -euo pipefail
+top=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+# shellcheck source=launch/helpers.sh
+source "$top/launch/helpers.sh"
+
+usage() {
+  cat <<'TEXT'
+launch/tpu.sh up NAME               asks for the slice and waits for it; installs Python, vlmjax at the commit checked out here, and its packages on every worker
+launch/tpu.sh run NAME -- COMMAND   starts COMMAND on every worker; it outlives this machine
+launch/tpu.sh watch NAME            looks after it: when the slice is lost asks for it again, installs the same and starts the same command, until that ends with 0
+launch/tpu.sh logs NAME             prints the log of --worker=0 (a number, or all)
+launch/tpu.sh stop NAME             ends the command: it may save first, for VLMJAX_GRACE seconds (60)
+launch/tpu.sh down NAME             deletes the slice, if `up` made it
+Every subcommand may be typed again, and takes:
+  --dry-run          prints the calls it would make and makes none
+  --slices=FILE      names, zones, projects, buckets (launch/slices.conf; launch/slices.example.conf says what stands there)
+  --env-file=FILE    lines NAME=VALUE for the command's environment, such as HF_TOKEN=…: of mode 600, copied as a file (launch/secrets.env, if there)
+  --allow-dirty      sends uncommitted changes along; without it they are refused
+  --timeout=SECONDS  how long `up` waits for the slice (3600; 0: for ever)
+  --attempts=N       `watch` gives up after so many starts without progress (5)
+  --worker=K|all  --lines=N  --follow     of `logs` (0, 100)
+In COMMAND, {bucket} stands for the slice's bucket.
+TEXT
+}
+
+action=${1:-} name=''
+[[ $action != --help && $action != -h ]] || { usage; exit; }
+[[ $action =~ ^(up|run|watch|logs|stop|down)$ ]] || die "write launch/tpu.sh up, run, watch, logs, stop or down, then a slice's name (--help says more)"
+shift
+slices=${VLMJAX_SLICES:-$top/launch/slices.conf} env_file='' dry_run=0 allow_dirty=0 timeout=3600 attempts=5 worker=0 lines=100 follow=0 command=()
+while (($#)); do
+  case $1 in
+    --slices=*) slices=${1#*=} ;;
+    --env-file=*) env_file=${1#*=} ;;
+    --timeout=*) timeout=${1#*=} ;;
+    --attempts=*) attempts=${1#*=} ;;
+    --worker=*) worker=${1#*=} ;;
+    --lines=*) lines=${1#*=} ;;
+    --follow) follow=1 ;;
+    --dry-run) dry_run=1 ;;
+    --allow-dirty) allow_dirty=1 ;;
+    --help) usage; exit ;;
+    --) shift; command=("$@"); break ;;
+    -*) die "no flag $1 (--help lists them; the command for the workers goes behind --)" ;;
+    *) [ -z "$name" ] || die "one slice at a time: $name or $1? (the command for the workers goes behind --)"; name=$1 ;;
+  esac
+  shift
+done
+[ -n "$name" ] || die "which slice? launch/tpu.sh $action NAME"
+for number in timeout attempts lines; do
+  [[ ${!number} =~ ^[0-9]+$ ]] || die "--$number: ${!number} is not a number"
+done
+[[ $worker =~ ^([0-9]+|all)$ ]] || die "--worker: $worker is neither a number nor all"
+poll=${VLMJAX_POLL:-30} grace=${VLMJAX_GRACE:-60}
+kept=${VLMJAX_KEPT:-$top/runs/launch}/$name  # what `up` and `run` did, for `watch`
+assumed=()  # under --dry-run: the states that the slice is taken to have
+exec 3>&1
+errors=$(mktemp)
+trap 'rm -f "$errors"' EXIT
+if ((dry_run)); then say() { printf '# %s\n' "$*"; }; fi
+
+# shellcheck source=launch/slice.sh
+source "$top/launch/slice.sh"
+read_slice "$slices"
+((dry_run)) || command -v gcloud >/dev/null || die "gcloud is not installed: https://cloud.google.com/sdk/docs/install"
+
+# --- code -------------------------------------------------------------------------------------------------------------------------------------------
+
+# COMMIT, or COMMIT+SUM of the changes that --allow-dirty sends along.
+code_here() {
+  local commit changed unknown
+  commit=$(git -C "$top" rev-parse HEAD 2>/dev/null) || die "$top is not a git checkout: the workers get the code by its commit"
+  changed=$(git -C "$top" status --porcelain | cut -c4-)
+  if [ -n "$changed" ] && ((!allow_dirty)); then
+    die "not committed: $(head -n 5 <<<"$changed" | paste -sd ' ')$( (($(wc -l <<<"$changed") > 5)) && echo ' …'); commit it, or give --allow-dirty"
+  fi
+  unknown=$(git -C "$top" ls-files --others --exclude-standard | paste -sd ' ')
+  [ -z "$unknown" ] || complain "note: not sent, since git does not know it: $unknown"
+  if git -C "$top" diff --quiet HEAD; then echo "$commit"; else echo "$commit+$(git -C "$top" diff --binary HEAD | sha256sum | cut -c1-10)"; fi
+}
+
+kept_code() { cat "$kept/code" 2>/dev/null || git -C "$top" rev-parse HEAD; }
+kept_commit() { kept_code | cut -c1-12; }
+
+# Keeps the code that is to be installed, so that `watch` installs it again whatever happens to the checkout, with the same packages.
+pack() {
+  local code=$1
+  [ "$(cat "$kept/code" 2>/dev/null)" != "$code" ] || return 0
+  if ((dry_run)); then
+    echo "$(quoted git -C "$top" bundle create "$kept/code.bundle" HEAD) && $(quoted git -C "$top" diff --binary HEAD) >$(quoted "$kept/code.patch")" >&3
+    return
+  fi
+  mkdir -p "$kept"
+  rm -f "$kept/code" "$kept/versions.txt"
+  git -C "$top" bundle create --quiet "$kept/code.bundle" HEAD
+  git -C "$top" diff --binary HEAD >"$kept/code.patch"
+  git -C "$top" show "${code%%+*}:launch/worker.sh" >"$kept/worker.sh"
+  [ ! -s "$kept/code.patch" ] || cp "$top/launch/worker.sh" "$kept/worker.sh"
+  touch "$kept/versions.txt"
+  echo "$code" >"$kept/code"
+}
+
+# The kept code on every worker; nothing is done where all have it. 1 where a call fails.
+put_code() {
+  local code held
+  code=$(kept_code)
+  held=$(on_workers all 120 'mkdir -p -m 700 vlmjax && cat vlmjax/installed 2>/dev/null || true') || return 1
+  if [ -n "$held" ] && [ "$(grep -cxF "$code" <<<"$held")" = "$(workers)" ]; then
+    say "$name: all workers have $code"
+    return
+  fi
+  say "$name: installing $code on all workers (minutes, the first time)"
+  copy "$kept/code.bundle" "$kept/code.patch" "$kept/versions.txt" "$kept/worker.sh" '' || return 1
+  on_workers all 1800 "bash vlmjax/worker.sh install $code" || return 1
+  keep_versions || return 1
+}
+
+keep_versions() {
+  [ ! -s "$kept/versions.txt" ] || return 0
+  if ((dry_run)); then on_workers 0 120 'cat vlmjax/installed.txt'; return; fi
+  on_workers 0 120 'cat vlmjax/installed.txt' >"$kept/versions.new" || return 1
+  mv "$kept/versions.new" "$kept/versions.txt"
+}
+
+# --- command ----------------------------------------------------------------------------------------------------------------------------------------
+
+# Keeps the command: {bucket} filled in, nothing secret in it.
+keep_command() {
+  local arg
+  for arg in "${command[@]}"; do
+    [[ ! $arg =~ (TOKEN|SECRET|PASSWORD|API_KEY)= && ! $arg =~ hf_[A-Za-z0-9]{20} ]] ||
+      die "a secret in the command would stand in logs and lists of processes: put it into a file of mode 600 and give --env-file=FILE"
+    [[ $arg != *'{bucket}'* || $bucket != - ]] || die "$slices: $name: has no bucket for {bucket}"
+  done
+  [ -n "$env_file" ] || [ ! -e "$top/launch/secrets.env" ] || env_file=$top/launch/secrets.env
+  keep_secrets
+  ((!dry_run)) || return 0
+  echo "exec $(quoted "${command[@]//\{bucket\}/$bucket}")" >"$kept/command"
+}
+
+# Keeps where the file with secrets lies, not what is in it.
+keep_secrets() {
+  if [ -n "$env_file" ]; then
+    [ -r "$env_file" ] || die "$env_file: cannot be read"
+    [[ $(stat -c %a "$env_file") =~ ^[0-7]00$ ]] || die "$env_file: others may read it: chmod 600 $env_file"
+    env_file=$(realpath "$env_file")
+  fi
+  ((!dry_run)) || return 0
+  mkdir -p "$kept"
+  echo "$env_file" >"$kept/env_file"
+}
+
+shown_command() { if ((dry_run)); then quoted "${command[@]//\{bucket\}/$bucket}"; else sed 's/^exec //' "$kept/command"; fi; }
+
+# Starts the kept command on every worker. 1 where a call fails.
+start() {
+  local secrets=none file
+  if ((dry_run)); then
+    file=$env_file
+    say "$kept/command: exec $(shown_command)"
+  else
+    file=$(cat "$kept/env_file")
+  fi
+  copy "$kept/command" command || return 1
+  if [ -n "$file" ]; then
+    copy "$file" env || return 1
+    secrets='env'
+  fi
+  on_workers all 300 "bash vlmjax/worker.sh start ${ips:-ADDRESSES} $secrets" || return 1
+}
+
+# Sets report: a line per worker, as worker.sh state writes it. 1 where some did not answer.
+look_at_workers() {
+  report=$(on_all 120 state) || return 1
+  ((dry_run)) || [ -z "$report" ] || [ "$(wc -l <<<"$report")" = "$(workers)" ]
+}
+
+having() { awk -F '|' -v what="$1" '$3 == what' <<<"$report"; }
+
+# --- subcommands ------------------------------------------------------------------------------------------------------------------------------------
+
+failed() {
+  complain "$name: a call failed; the same command goes on from here. It said:"
+  said | tail -n 10 >&2
+  exit 1
+}
+
+found_or_die() {
+  look || failed
+  ours_or_die_if_there
+  [ "$(kind)" = ready ] || die "$name is $state: launch/tpu.sh up $name"
+}
+
+ours_or_die_if_there() { [ "$state" = ABSENT ] || ours_or_die; }
+
+up() {
+  local code location
+  code=$(code_here)
+  if [ "$bucket" != - ]; then
+    location=$(cloud 120 storage buckets describe "$bucket" "--project=$project" '--format=value(location)') ||
+      die "$bucket: cannot be described ($(why)); to make it: gcloud storage buckets create $bucket --project=$project --location=$region --uniform-bucket-level-access"
+    ((dry_run)) || [ "${location,,}" = "$region" ] || complain "note: $bucket is in $location, the slice in $region: reading from afar is slow and is charged"
+  fi
+  pack "$code"
+  assumed=(ABSENT READY)
+  wait_ready "$timeout" || exit 1
+  put_code || failed
+  say "$name: ready; next: launch/tpu.sh run $name -- vlmjax train --config=… --workdir={bucket}/…"
+}
+
+run() {
+  local code running
+  ((${#command[@]})) || die "which command? launch/tpu.sh run $name -- vlmjax train --config=… --workdir=gs://…"
+  code=$(code_here)
+  found_or_die
+  look_at_workers || failed
+  running=$(having running)
+  if [ -n "$running" ]; then
+    if [ "$(wc -l <<<"$running")" = "$(workers)" ] && [ "$(shown_command)" = "$(quoted "${command[@]//\{bucket\}/$bucket}")" ]; then
+      say "$name: runs already; launch/tpu.sh logs $name --follow shows it"
+      return
+    fi
+    die "$name: a command runs on $(wc -l <<<"$running") of $(workers) workers: $(shown_command 2>/dev/null); launch/tpu.sh stop $name ends it"
+  fi
+  ((dry_run)) || [ "$(cut -d '|' -f 6 <<<"$report" | sort -u)" = "$code" ] ||
+    die "$name: its workers have the code $(cut -d '|' -f 6 <<<"$report" | sort -u | paste -sd ' '), here is $code: launch/tpu.sh up $name installs it"
+  pack "$code"
+  keep_versions || failed
+  keep_command
+  start || failed
+  say "$name: started; next: launch/tpu.sh watch $name (or logs $name --follow)"
+}
+
+# shellcheck source=launch/watch.sh
+source "$top/launch/watch.sh"
+
+logs() {
+  local more=''
+  ((!follow)) || more=' follow'
+  found_or_die
+  on_workers "$worker" 8640000 "bash vlmjax/worker.sh logs $lines$more" || failed
+}
+
+stop() {
+  found_or_die
+  on_all "$((grace + 120))" stop "$grace" keep || failed
+}
+
+down() {
+  look || failed
+  if [ "$state" = ABSENT ] || [ "$state" = DELETING ]; then
+    say "$name: nothing to delete in $zone: it is $state"
+    return
+  fi
+  ours_or_die
+  if [ "$(kind)" = ready ]; then
+    on_all "$((grace + 120))" stop "$grace" keep || complain "note: the command could not be ended first: $(why)"
+  fi
+  remove || failed
+  say "$name: deleted"
+}
+
+"$action"

@@ -1,0 +1,47 @@
+"""Every command of launch/README.md that starts with launch/tpu.sh runs, in the order in which it stands there."""
+import re
+import shlex
+import shutil
+
+from tests.launch.cloud import TOP
+from vlmjax import config as configs
+
+README = (TOP / "launch" / "README.md").read_text()
+
+
+def commands(program):
+    blocks = re.findall(r"```bash\n(.*?)```", README, re.DOTALL)
+    return [words[1:] for block in blocks for line in block.splitlines() if (words := shlex.split(line, comments=True)) and words[0] == program]
+
+
+def test_its_commands_run_in_order(cloud):
+    shutil.copy(cloud.repo / "launch" / "slices.example.conf", cloud.repo / "launch" / "slices.conf")
+    cloud.gcloud.buckets = {"gs://my-vlms-central2": "US-CENTRAL2"}
+    cloud.program('echo "$*"')
+    found = commands("launch/tpu.sh")
+    assert {words[0] for words in found} == {"up", "run", "watch", "logs", "down"}
+    for words in found:
+        before = len(cloud.calls())
+        cloud.run(*words, *(["--dry-run"] if "--follow" in words else []))
+        assert (len(cloud.calls()) == before) == ("--dry-run" in words or "--follow" in words)
+    assert not cloud.slices and len(cloud.calls("create")) == 1
+
+
+def test_its_flags_are_those_of_the_script():
+    help_text = (TOP / "launch" / "tpu.sh").read_text()
+    for words in commands("launch/tpu.sh"):
+        for flag in words[:words.index("--") if "--" in words else None]:
+            assert not flag.startswith("--") or flag.split("=")[0] in help_text
+
+
+def test_the_slices_of_the_readme_are_in_the_example():
+    names = {line.split()[0] for line in (TOP / "launch" / "slices.example.conf").read_text().splitlines() if line and not line.startswith("#")}
+    assert {words[1] for words in commands("launch/tpu.sh")} <= names
+
+
+def test_the_overrides_of_its_runs_are_keys_of_their_config():
+    trained = [words for program in ("launch/tpu.sh", "launch/local.sh") for words in commands(program) if "train" in words]
+    assert len(trained) == 2
+    for words in trained:
+        (config,) = (word.removeprefix("--config=") for word in words if word.startswith("--config="))
+        configs.read(f"{TOP}/{config}", [word for word in words if word.startswith("--config.")])
