@@ -2,6 +2,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from vlmjax.plan import kept, measured
 from vlmjax.plan.topologies import GIB, TOPOLOGIES
 
 NOTE = ("Nothing here ran on a TPU: memory and collectives are the compiler's, times are uncalibrated estimates. FLOPs count all T² pairs of attention; "
@@ -34,6 +35,8 @@ def stage_lines(name: str, entry: Mapping[str, Any]) -> list[str]:
         out.append(f"  {what:13}  {gib(sum(cost[what].values()))} GiB per chip: " + ", ".join(f"{part} {gib(size)}" for part, size in cost[what].items()))
     if cost["fits"]:
         out.append(f"  activations    {gib(cost['activations'])} GiB per chip, with gradients and temporaries; batch {gib(cost['batch_bytes'])}")
+    held_back = ", ".join(f"{'masks, merging and loss' if part == kept.REST else part} {gib(size)}" for part, size in cost["kept"].items())
+    out.append(f"  kept           {gib(sum(cost['kept'].values()))} GiB per chip from forward to backward as the program is written: {held_back}")
     out += flops_lines(cost)
     if cost["fits"]:
         moved = ", ".join(f"{kind} {entry['count']:,} x = {gib(entry['bytes'])} GiB" for kind, entry in sorted(cost["collectives"].items()))
@@ -42,9 +45,11 @@ def stage_lines(name: str, entry: Mapping[str, Any]) -> list[str]:
         out.append(f"  roofline       {1e3 * roof['step']:.0f} ms per step (compute {1e3 * roof['compute']:.0f}, HBM {1e3 * roof['hbm']:.0f}, ICI {1e3 * roof['ici']:.0f}), "
                    f"MFU at most {100 * roof['mfu']:.0f} %, uncalibrated")
         run = entry["run"]
-        out.append(f"  at {100 * run['share']:.0f} %        {1e3 * run['step']:.0f} ms per step, {clock(run['stage'])}, {run['chip_hours']:.0f} chip-hours, {run['rows_per_day']:,.0f} rows per day")
+        out.append(f"  at {100 * run['share']:.0f} %        {1e3 * run['step']:.0f} ms per step, {clock(run['stage'])}, {run['chip_hours']:.0f} chip-hours, {run['examples_per_day']:,.0f} examples per day")
+    if "measured" in entry:
+        out.append(f"  measured       {measured.line(entry)}")
     if change := entry.get("change"):
-        out.append(f"  instead        {change['flags'] if isinstance(change['flags'], str) else ' '.join(change['flags'])}: fits, peak {gib(change['cost']['peak'])} GiB, {clock(change['run']['stage'])} at {100 * change['run']['share']:.0f} %")
+        out.append(f"  instead        {' '.join(change['flags'])}: fits, peak {gib(change['cost']['peak'])} GiB, {clock(change['run']['stage'])} at {100 * change['run']['share']:.0f} %")
     if bigger := entry.get("smallest"):
         out.append(f"  instead        {bigger['topology']}: the smallest slice that holds it as it is, peak {gib(bigger['cost']['peak'])} GiB")
     if not cost["fits"] and "tried" in entry and not (change or bigger):
@@ -83,7 +88,7 @@ def total(plan: Mapping[str, Any]) -> str:
 
 def markdown(plans: Sequence[Mapping[str, Any]]) -> list[str]:
     """Rows of plans of one config: a line per slice and stage."""
-    out = ["| slice | stage | settings | peak / chip GiB | parameters + optimizer | TFLOP per step (remat) | collectives GiB | roofline ms, bound | MFU ≤ | time | chip-hours |", "|---|---|---|---:|---:|---:|---:|---:|---:|---:|---:|"]
+    out = ["| slice | stage | settings | peak / chip GiB | parameters + optimizer + kept GiB | TFLOP per step (remat) | collectives GiB | roofline ms, bound | MFU ≤ | time | chip-hours |", "|---|---|---|---:|---:|---:|---:|---:|---:|---:|---:|"]
     for plan in plans:
         for name, entry in plan["stages"].items():
             change = entry.get("change")
@@ -103,7 +108,7 @@ def markdown(plans: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def held(cost: Mapping[str, Any]) -> str:
-    return f"{gib(sum(cost['parameters'].values()))} + {gib(sum(cost['optimizer'].values()))}"
+    return " + ".join(gib(sum(cost[what].values())) for what in ("parameters", "optimizer", "kept"))
 
 
 def tera(cost: Mapping[str, Any]) -> str:
