@@ -41,8 +41,8 @@ def get_config(arg: str = "vicuna-7b") -> ConfigDict:
         # Feature alignment: the projector alone, on 558K captions; the question is dropped, only its image stays. A caption has 191 places beside the beginning mark and the 576 of its image:
         # BLIP's is one sentence, and the 50 words at which BLIP and MiniGPT-4 cut captions are fewer than 100 tokens. At 2048 seven tenths of a row would be padding.
         align=stage((("projector/.*", True), NOTHING_ELSE), "llava:LLaVA-Pretrain/blip_laion_cc_sbu_558k.json:LLaVA-Pretrain/images", 1e-3, "plain", "crop", 256, 768, 1, 192),
-        # Visual instruction tuning: projector and language model, images padded to a square. With two images to a row, lengths like the mixture's (benchmarks/packing.py) give 2.02 examples
-        # to a row, 129 to a step; 83 % of tokens and 96 % of image slots are real, where one example to a row leaves 57 % of the tokens empty.
+        # Visual instruction tuning: projector and language model, images padded to a square. With two images to a row, lengths like the mixture's, simulated (benchmarks/packing.py), give 2.02 examples
+        # to a row, 129 to a step; 83 % of tokens and 96 % of image slots are real, where one example to a row leaves 59 % of the tokens empty.
         instruct=stage((("encoder/.*", False), (".*", True)), "llava:LLaVA-Finetune/llava_v1_5_mix665k.json:LLaVA-Finetune/images", 2e-5, "vicuna_v1", "pad", 64, 2048, 2, 1472),
     ))
     c.evaluate = ConfigDict(dict(split="test", controls=("real", "blind", "shuffled", "prior"), after=dict()))

@@ -83,9 +83,13 @@ def test_steps_come_from_the_flag_the_data_or_the_catalogue(tmp_path):
             plan.given("--examples", [wrong], int)
 
 
+MESHES = []
+
+
 def fake(fits):
-    """Stands for cost.stage: no compiler, room where `fits(its config, slice)`."""
+    """Stands for cost.stage: no compiler, room where `fits(its config, slice)`; MESHES holds those it was asked for."""
     def stage(name, config, available, precision, mesh, topology, steps):
+        MESHES.append(vars(mesh))
         flops = {"counted": 2e15, "remat": 0, "floor": {"matrices": {"decoder": 2e15}, "attention": {}, "similarity": 0, "total": 2e15}}
         out = {"mesh": vars(mesh), "batch": config.batch, "length": config.length, "accumulate": config.accumulate, "remat": ["full"], "steps": steps, "parameters": {"decoder": 1}, "optimizer": {"decoder": 0},
                "flops": flops, "usable": 2**34, "batch_bytes": 0, "kept": {"decoder": 2**20, "between": 2**10}}
@@ -97,6 +101,7 @@ def fake(fits):
 
 
 @pytest.mark.parametrize("fits, key, expected", [(lambda config, topology: config.accumulate >= 4, "flags", ["--config.stages.align.accumulate=4"]),
+                                                 (lambda config, topology: topology.chips == 16 and config.accumulate == 1 and MESHES[-1]["tensor"] == 2, "flags", ["--config.mesh.tensor=2", "--config.mesh.fsdp=8"]),
                                                  (lambda config, topology: topology.chips >= 64, "topology", "v5e-64"), (lambda config, topology: False, None, None)])
 def test_where_a_stage_does_not_fit_only_what_was_compiled_is_offered(monkeypatch, tmp_path, capsys, fits, key, expected):
     monkeypatch.setattr(plan.cost, "stage", fake(fits))
@@ -105,7 +110,7 @@ def test_where_a_stage_does_not_fit_only_what_was_compiled_is_offered(monkeypatc
     entry = made["stages"]["align"]
     assert not entry["cost"]["fits"] and "run" not in entry
     found = entry.get("change") or entry.get("smallest")
-    assert (found and found[key]) == expected
+    assert (found and found[key]) == expected and ("note" in (found or {})) == (key == "flags" and "mesh" in expected[0])
     assert any(line.startswith("  instead ") for line in table.lines(made)) and len(table.markdown([made])) == (3 if key is None else 4)
     assert plan.file_name({**made, "versions": {"jax": "1", "libtpu": "2"}}).startswith("v5e-16-")
 

@@ -112,6 +112,8 @@ def plan(node: Any, spec: str, topology: topologies.Topology, share: float, exam
 def find_change(entry: dict[str, Any], name: str, stage: build.StageConfig, available: dict[str, Any], config: RunConfig, mesh: MeshConfig, topology: topologies.Topology, steps: int, share: float) -> None:
     if found := changes.first_that_fits(name, stage, available, config.precision, mesh, topology, steps):
         entry["change"] = {**found, "run": cost.run_time(found["cost"], topology, share, entry["per_row"])}
+        if len(config.run) > 1 and any(flag.startswith("--config.mesh.") for flag in found["flags"]):
+            entry["change"]["note"] = "the mesh is that of all stages: plan the run again with it"
     elif bigger := changes.smallest_slice(name, stage, available, config.precision, config.mesh, topology, steps):
         entry["smallest"] = bigger
     entry["tried"] = "remat full, accumulate and tensor on this slice, and every larger one as configured"

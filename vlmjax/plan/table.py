@@ -49,7 +49,7 @@ def stage_lines(name: str, entry: Mapping[str, Any]) -> list[str]:
     if "measured" in entry:
         out.append(f"  measured       {measured.line(entry)}")
     if change := entry.get("change"):
-        out.append(f"  instead        {' '.join(change['flags'])}: fits, peak {gib(change['cost']['peak'])} GiB, {clock(change['run']['stage'])} at {100 * change['run']['share']:.0f} %")
+        out.append(f"  instead        {' '.join(change['flags'])}: fits, peak {gib(change['cost']['peak'])} GiB, {clock(change['run']['stage'])} at {100 * change['run']['share']:.0f} %{'; ' + change['note'] if 'note' in change else ''}")
     if bigger := entry.get("smallest"):
         out.append(f"  instead        {bigger['topology']}: the smallest slice that holds it as it is, peak {gib(bigger['cost']['peak'])} GiB")
     if not cost["fits"] and "tried" in entry and not (change or bigger):
@@ -105,6 +105,26 @@ def markdown(plans: Sequence[Mapping[str, Any]]) -> list[str]:
                 out.append(f"| {plan['topology']} | {name} | {settings} | {gib(cost['peak'])} / {gib(cost['usable'])} | {held(cost)} | {tera(cost)} | {moved / GIB:.1f} | "
                            f"{1e3 * roof['step']:.0f}, {roof['bound']} | {100 * roof['mfu']:.0f} % | {clock(run['stage'])} | {run['chip_hours']:,.0f} |")
     return out
+
+
+def weak_scaling(plans: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What each chip receives in a step of stages with one row per chip: a line per stage and slice, the smallest slice first. No line where there is only one slice."""
+    found: dict[str, dict[int, tuple[str, Mapping[str, Any]]]] = {}
+    for plan in plans:
+        for name, entry in plan["stages"].items():
+            cost = entry["cost"]
+            if cost["fits"] and cost["batch"] == cost["mesh"]["fsdp"] == plan["chips"]:
+                found.setdefault(f"{name} on {TOPOLOGIES[plan['topology']].kind}", {})[plan["chips"]] = plan["topology"], cost
+    kinds = sorted({kind for by_chips in found.values() for _, cost in by_chips.values() for kind in cost["collectives"]})
+    out = [f"| stage | slice | rows | {' | '.join(f'{kind} GiB' for kind in kinds)} | all, GiB | of the smallest slice's |", "|---|---|---:|" + "---:|" * (len(kinds) + 2)]
+    for name, by_chips in found.items():
+        least = None
+        for chips in sorted(by_chips) if len(by_chips) > 1 else ():
+            slice_, cost = by_chips[chips]
+            moved = {kind: cost["collectives"].get(kind, {"bytes": 0})["bytes"] for kind in kinds}
+            least = least or sum(moved.values())
+            out.append(f"| {name} | {slice_} | {cost['batch']} | {' | '.join(gib(size) for size in moved.values())} | {gib(sum(moved.values()))} | {sum(moved.values()) / least:.2f} |")
+    return out if len(out) > 2 else []
 
 
 def held(cost: Mapping[str, Any]) -> str:
