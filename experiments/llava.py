@@ -6,7 +6,7 @@ Needs in DATA: what `vlmjax data sources llava-cc3m-595k` and `llava-instruct-15
 Arguments: `7b`, `13b`; `tiny` is the same two stages on the tiny checkpoints of tests/golden, for tests.
 Source:   haotian-liu/LLaVA v1.0.1: README.md (its table of hyperparameters), scripts/pretrain.sh and finetune_full_schedule.sh (with Vicuna v1.3, whose
           template is v1; the paper's first release had Vicuna v0). The batch of 32 is the paper's and the table's; the script's is 128.
-Differs:  as llava_1_5.py: what is longer than 2048 tokens is left out and counted, the loss is the mean over the tokens of the global batch.
+Differs:  as llava_1_5.py: what is longer than its row is left out and counted, the loss is the mean over the tokens of the global batch.
 """
 from ml_collections import ConfigDict
 
@@ -34,9 +34,8 @@ def get_config(arg: str = "7b") -> ConfigDict:
         projector=dict(variant="linear", weights=""), decoder=dict(variant=variant, weights=weights, vocab=0)))
     c.run = ("align", "instruct")
     def stage(trainable, data, **recipe):
-        lr, batch, targets, epochs, template = (recipe[key] for key in ("lr", "batch", "targets", "epochs", "template"))
-        return dict(objective="next_token", trainable=trainable, data=((data, 1.0),), batch=8 if tiny else batch,
-                    length=256 if tiny else 2048,  # --model_max_length 2048
+        lr, batch, length, targets, epochs, template = (recipe[key] for key in ("lr", "batch", "length", "targets", "epochs", "template"))
+        return dict(objective="next_token", trainable=trainable, data=((data, 1.0),), batch=8 if tiny else batch, length=256 if tiny else length,
                     images=1, targets=64 if tiny else targets, per_group=1, template=template, epochs=1.0 if tiny else epochs,
                     resize="crop",  # CLIP's own processor in both stages; padding came with 1.5
                     weighting="token", accumulate=1, skip_nonfinite=0, max_unusable=0.01, max_broken=0.001,
@@ -44,10 +43,12 @@ def get_config(arg: str = "7b") -> ConfigDict:
                     optimizer=dict(name="adamw", lr=lr, schedule="cosine", warmup=0.03, clip=0.0, decay=0.0, betas=(0.9, 0.999), eps=1e-8, lr_scale=()))
 
     c.stages = ConfigDict(dict(
-        # README: pretraining, batch 128, 2e-3, one epoch over 595K captions; pretrain.sh: --version v0_plain, of the question only the image stays.
-        align=stage((("projector/.*", True), (".*", False)), CAPTIONS, lr=2e-3, batch=128, targets=512, epochs=1.0, template="plain"),
+        # README: pretraining, batch 128, 2e-3, one epoch over 595K captions; pretrain.sh: --version v0_plain, of the question only the image stays. CC3M's captions are ten words on
+        # average (Sharma et al. 2018), and have 127 places beside the beginning mark and the 256 of their image.
+        align=stage((("projector/.*", True), (".*", False)), CAPTIONS, lr=2e-3, batch=128, length=384, targets=128, epochs=1.0, template="plain"),
         # README: finetuning, batch 32, 2e-5, three epochs over 158K; finetune_full_schedule.sh: --version v1. The encoder stays frozen.
-        instruct=stage((("encoder/.*", False), (".*", True)), CHATS, lr=2e-5, batch=32, targets=1792, epochs=3.0, template="vicuna_v1"),
+        # --model_max_length 2048. A row is one example: packed four to a row they would be 8 rows, which divide over few slices.
+        instruct=stage((("encoder/.*", False), (".*", True)), CHATS, lr=2e-5, batch=32, length=2048, targets=1792, epochs=3.0, template="vicuna_v1"),
     ))
     c.evaluate = ConfigDict(dict(split="test", controls=("real", "blind", "shuffled", "prior"), after=dict()))
     c.preflight = ConfigDict(dict(samples=2, images=64, max_overlap=0.0, other_template=False))

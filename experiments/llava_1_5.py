@@ -5,8 +5,9 @@ Command:  vlmjax train --config=experiments/llava_1_5.py:vicuna-7b --workdir=run
 Needs in DATA: what `vlmjax data sources llava-pretrain-558k` and `llava-665k` list.
 Arguments: `vicuna-7b`, `vicuna-13b`; `tiny` is the same two stages on the tiny checkpoints of tests/golden, for tests.
 Source:   haotian-liu/LLaVA, scripts/v1_5/pretrain.sh and finetune.sh: learning rates, batches, epochs, warmup, no decay, no clipping, templates, padding.
-Differs:  a row is one example and nothing is cut: an example longer than 2048 tokens is left out and counted (at most 1 % of them), where LLaVA cuts it. The loss is the mean over all
-          supervised tokens of the global batch, not the mean of the devices' means. Examples are shuffled, not grouped by length.
+Differs:  nothing is cut: an example longer than its row, or with more supervised tokens than the row has places for, is left out and counted (preflight refuses more than 1 % of them), where LLaVA
+          cuts at 2048 tokens. While instructing, two images and their conversations share a row: 64 rows hold about LLaVA's 128 examples, the exact number varies from step to step.
+          The loss is the mean over all supervised tokens of the global batch, not the mean of the devices' means. Examples are shuffled, not grouped by length.
 """
 from ml_collections import ConfigDict
 
@@ -31,16 +32,18 @@ def get_config(arg: str = "vicuna-7b") -> ConfigDict:
         encoder=dict(variant="" if tiny else "clip-l14-336", weights="tests/golden/clip/model" if tiny else "hf://openai/clip-vit-large-patch14-336", feature_layer=-2),
         projector=dict(variant="mlp2x", weights=""), decoder=dict(variant=variant, weights=weights, vocab=0)))
     c.run = ("align", "instruct")
-    def stage(trainable, data, batch, lr, template, resize, targets):
-        return dict(objective="next_token", trainable=trainable, data=((data, 1.0),), batch=8 if tiny else batch, length=256 if tiny else 2048, images=1,
+    def stage(trainable, data, lr, template, resize, batch, length, images, targets):
+        return dict(objective="next_token", trainable=trainable, data=((data, 1.0),), batch=8 if tiny else batch, length=256 if tiny else length, images=1 if tiny else images,
                     targets=64 if tiny else targets, per_group=1, resize=resize, template=template, epochs=1.0, weighting="token", accumulate=1, skip_nonfinite=0, max_unusable=0.01, max_broken=0.001,
                     optimizer=dict(name="adamw", lr=lr, schedule="cosine", warmup=0.03, clip=0.0, decay=0.0, betas=(0.9, 0.999), eps=1e-8, lr_scale=()))
 
     c.stages = ConfigDict(dict(
-        # Feature alignment: the projector alone, on 558K captions; the question is dropped, only its image stays.
-        align=stage((("projector/.*", True), NOTHING_ELSE), "llava:LLaVA-Pretrain/blip_laion_cc_sbu_558k.json:LLaVA-Pretrain/images", 256, 1e-3, "plain", "crop", 512),
-        # Visual instruction tuning: projector and language model, images padded to a square.
-        instruct=stage((("encoder/.*", False), (".*", True)), "llava:LLaVA-Finetune/llava_v1_5_mix665k.json:LLaVA-Finetune/images", 128, 2e-5, "vicuna_v1", "pad", 1472),
+        # Feature alignment: the projector alone, on 558K captions; the question is dropped, only its image stays. A caption has 191 places beside the beginning mark and the 576 of its image:
+        # BLIP's is one sentence, and the 50 words at which BLIP and MiniGPT-4 cut captions are fewer than 100 tokens. At 2048 seven tenths of a row would be padding.
+        align=stage((("projector/.*", True), NOTHING_ELSE), "llava:LLaVA-Pretrain/blip_laion_cc_sbu_558k.json:LLaVA-Pretrain/images", 1e-3, "plain", "crop", 256, 768, 1, 192),
+        # Visual instruction tuning: projector and language model, images padded to a square. With two images to a row, lengths like the mixture's, simulated (benchmarks/packing.py), give 2.02 examples
+        # to a row, 129 to a step; 83 % of tokens and 96 % of image slots are real, where one example to a row leaves 59 % of the tokens empty.
+        instruct=stage((("encoder/.*", False), (".*", True)), "llava:LLaVA-Finetune/llava_v1_5_mix665k.json:LLaVA-Finetune/images", 2e-5, "vicuna_v1", "pad", 64, 2048, 2, 1472),
     ))
     c.evaluate = ConfigDict(dict(split="test", controls=("real", "blind", "shuffled", "prior"), after=dict()))
     c.preflight = ConfigDict(dict(samples=2, images=64, max_overlap=0.0, other_template=False))

@@ -84,15 +84,23 @@ def commit(made: dict) -> str:
 
 
 def plans() -> str:
-    """Every saved plan, by config and slice."""
+    """Every saved plan, by config and slice; then those with one row per chip, `weak-scaling/` among them."""
     from vlmjax.plan import table
 
-    made = sorted((json.loads(path.read_text()) for path in (TOP / "launch" / "plans").glob("*.json")), key=lambda plan: (plan["config"], plan["topology"][:3], plan["chips"]))
-    lines = []
+    def saved(pattern: str) -> list[dict]:
+        return sorted((json.loads(path.read_text()) for path in (TOP / "launch" / "plans").glob(pattern)), key=lambda plan: (plan["config"], plan["topology"][:3], plan["chips"]))
+
+    def compiled(made: list[dict]) -> str:
+        dates = sorted({f"{plan['topology']} on {plan['date']} at {commit(plan)} with jax {plan['versions']['jax']}, libtpu {plan['versions']['libtpu']}" for plan in made})
+        return f"Compiled: {'; '.join(dates)}."
+
+    made, lines = saved("*.json"), []
     for config in dict.fromkeys(plan["config"] for plan in made):
         own = [plan for plan in made if plan["config"] == config]
-        dates = sorted({f"{plan['topology']} on {plan['date']} at {commit(plan)} with jax {plan['versions']['jax']}, libtpu {plan['versions']['libtpu']}" for plan in own})
-        lines += [f"`{config}`, times at an assumed {100 * own[0]['share']:.0f} % of the bf16 peak, or the roofline's where that is longer:", "", *table.markdown(own), "", f"Compiled: {'; '.join(dates)}.", table.NOTE, ""]
+        lines += [f"`{config}`, times at an assumed {100 * own[0]['share']:.0f} % of the bf16 peak, or the roofline's where that is longer:", "", *table.markdown(own), "", compiled(own), table.NOTE, ""]
+    more = saved("weak-scaling/*.json")
+    if more:
+        lines += ["What each chip receives in a step with one row per chip, the batch growing with the slice:", "", *table.weak_scaling(made + more), "", f"Of the larger and smaller batch: {compiled(more)}", ""]
     return "\n".join(lines).rstrip()
 
 

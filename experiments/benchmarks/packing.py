@@ -3,7 +3,9 @@
 Lengths like those of LLaVA-1.5's 665,298 conversations, simulated, since the files are not at hand: 576 tokens an image, 35 of Vicuna's
 prompt before it, numbers of conversations per source close to the published ones (they add up to the true total), and estimates of how long these are.
 
-    python experiments/benchmarks/packing.py [--length=4096] [--share=1.0] [--seed=0]
+    python experiments/benchmarks/packing.py [--length=4096] [--images=M --targets=S] [--share=1.0] [--seed=0]
+
+Budgets of images and supervised tokens are chosen where they are not given (experiments/llava_1_5.py: --length=2048 --images=2 --targets=1472). What no row can hold is left out.
 """
 import argparse
 import resource
@@ -82,21 +84,23 @@ def mixture(share: float = 1.0, seed: int = 0) -> LengthTable:
 def main() -> int:
     args = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     args.add_argument("--length", type=int, default=4096)
+    args.add_argument("--images", type=int)
+    args.add_argument("--targets", type=int)
     args.add_argument("--share", type=float, default=1.0)
     args.add_argument("--seed", type=int, default=0)
     args = args.parse_args()
     table = mixture(args.share, args.seed)
-    drawn = np.arange(len(table))
     tokens = table.head + table.tail
+    drawn = np.flatnonzero((tokens <= args.length) & (table.supervised <= (args.targets or args.length)))
     print(f"{len(table):,} conversations, {len(np.unique(table.group[table.images > 0])):,} images, {(table.images == 0).sum():,} without; "
-          f"tokens: mean {tokens.mean():.0f}, median {np.median(tokens):.0f}, 99 % below {np.quantile(tokens, 0.99):.0f}, most {tokens.max()}\n")
-    print("| rows | examples a head | T | M | S | rows | tokens real | image slots real | supervised slots real | to choose M and S, s | to plan an epoch, s |")
-    print("|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|")
+          f"tokens: mean {tokens.mean():.0f}, median {np.median(tokens):.0f}, 99 % below {np.quantile(tokens, 0.99):.0f}, most {tokens.max()}; left out {len(table) - len(drawn):,}\n")
+    print("| rows | examples a head | T | M | S | rows | examples a row | tokens real | image slots real | supervised slots real | to choose M and S, s | to plan an epoch, s |")
+    print("|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|")
     alone = packing.Plan(drawn, np.arange(len(drawn) + 1), np.arange(len(drawn) + 1))
-    line("one example each", 1, tokens.max(), packing.Budget(1, int(table.supervised.max())), alone, table, "", "")
+    line("one example each", 1, tokens[drawn].max(), packing.Budget(1, int(table.supervised[drawn].max())), alone, table, "", "")
     for per_group in (1, 8):
         start = time.process_time()
-        budget = packing.choose(table, drawn, args.length, per_group)
+        budget = packing.Budget(args.images, args.targets) if args.images and args.targets else packing.choose(table, drawn, args.length, per_group)
         chosen = time.process_time()
         plan = packing.plan(table, drawn, args.length, *budget, per_group, args.seed, 0)
         line("packed", per_group, args.length, budget, plan, table, f"{chosen - start:.1f}", f"{time.process_time() - chosen:.1f}")
@@ -107,7 +111,7 @@ def main() -> int:
 
 def line(name: str, per_group: int, length: int, budget: packing.Budget, plan: packing.Plan, table: LengthTable, *seconds: str) -> None:
     share = packing.usage(plan, table, length, *budget)
-    cells = (name, per_group, length, *budget, f"{share.rows:,}", *(f"{100 * x:.1f} %" for x in share[1:]), *seconds)
+    cells = (name, per_group, length, *budget, f"{share.rows:,}", f"{len(plan.examples) / len(plan):.2f}", *(f"{100 * x:.1f} %" for x in share[1:]), *seconds)
     print("| " + " | ".join(map(str, cells)) + " |")
 
 

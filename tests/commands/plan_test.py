@@ -74,19 +74,25 @@ def test_steps_come_from_the_flag_the_data_or_the_catalogue(tmp_path):
     conversation = [{"from": "human", "value": "<image>\nSay it."}, {"from": "gpt", "value": "a dog"}]
     (tmp_path / "LLaVA-Pretrain" / "blip_laion_cc_sbu_558k.json").write_text(json.dumps([{"id": str(i), "image": "a.jpg", "conversations": conversation} for i in range(300)]))
     assert plan.count_steps("align", stage, {}, str(tmp_path)) == (2, "300 examples, in the data; one per row")
-    assert plan.count_steps("instruct", config().stages["instruct"], {}, str(tmp_path))[0] == 5198
+    assert plan.count_steps("instruct", config().stages["instruct"], {}, str(tmp_path))[0] == 10396
     assert catalogue.published("llava:mine.json:images") == 0
-    assert plan.given(["align:10"]) == {"align": 10}
-    with pytest.raises(Exception, match="--examples: 'align' is not STAGE:N"):
-        plan.given(["align"])
+    assert plan.count_steps("instruct", config().stages["instruct"], {}, str(tmp_path), 2.02) == (5147, "665,298 examples, as published; 2.02 per row, given")
+    assert plan.given("--examples", ["align:10"], int) == {"align": 10} and plan.given("--per_row", ["align:2.5"], float) == {"align": 2.5}
+    for wrong in ("align", "align:0", "align:x", "align:1.5"):
+        with pytest.raises(Exception, match=f"--examples: '{wrong}' is not STAGE:N"):
+            plan.given("--examples", [wrong], int)
+
+
+MESHES = []
 
 
 def fake(fits):
-    """Stands for cost.stage: no compiler, room where `fits(its config, slice)`."""
+    """Stands for cost.stage: no compiler, room where `fits(its config, slice)`; MESHES holds those it was asked for."""
     def stage(name, config, available, precision, mesh, topology, steps):
+        MESHES.append(vars(mesh))
         flops = {"counted": 2e15, "remat": 0, "floor": {"matrices": {"decoder": 2e15}, "attention": {}, "similarity": 0, "total": 2e15}}
-        out = {"mesh": vars(mesh), "batch": config.batch, "length": config.length, "accumulate": config.accumulate, "remat": ["full"], "steps": steps, "parameters": {"decoder": 1}, "optimizer": {"decoder": 0},
-               "flops": flops, "usable": 2**34, "batch_bytes": 0}
+        out = {"mesh": vars(mesh), "batch": config.batch, "length": config.length, "accumulate": config.accumulate, "remat": ["full"], "steps": steps, "parameters": {"decoder": 1}, "trainable": {"decoder": 2**30}, "optimizer": {"decoder": 0},
+               "flops": flops, "usable": 2**34, "batch_bytes": 0, "kept": {"decoder": 2**20, "between": 2**10}}
         if not fits(config, topology):
             return {**out, "fits": False, "needs": 2**35, "message": "no room"}
         roof = {"step": 0.1, "compute": 0.1, "hbm": 0.0, "ici": 0.0, "bound": "compute", "mfu": 1.0}
@@ -95,6 +101,7 @@ def fake(fits):
 
 
 @pytest.mark.parametrize("fits, key, expected", [(lambda config, topology: config.accumulate >= 4, "flags", ["--config.stages.align.accumulate=4"]),
+                                                 (lambda config, topology: topology.chips == 16 and config.accumulate == 1 and MESHES[-1]["tensor"] == 2, "flags", ["--config.mesh.tensor=2", "--config.mesh.fsdp=8"]),
                                                  (lambda config, topology: topology.chips >= 64, "topology", "v5e-64"), (lambda config, topology: False, None, None)])
 def test_where_a_stage_does_not_fit_only_what_was_compiled_is_offered(monkeypatch, tmp_path, capsys, fits, key, expected):
     monkeypatch.setattr(plan.cost, "stage", fake(fits))
@@ -103,21 +110,23 @@ def test_where_a_stage_does_not_fit_only_what_was_compiled_is_offered(monkeypatc
     entry = made["stages"]["align"]
     assert not entry["cost"]["fits"] and "run" not in entry
     found = entry.get("change") or entry.get("smallest")
-    assert (found and found[key]) == expected
+    assert (found and found[key]) == expected and ("note" in (found or {})) == (key == "flags" and "mesh" in expected[0])
     assert any(line.startswith("  instead ") for line in table.lines(made)) and len(table.markdown([made])) == (3 if key is None else 4)
     assert plan.file_name({**made, "versions": {"jax": "1", "libtpu": "2"}}).startswith("v5e-16-")
 
 
 def test_a_stage_that_does_not_fit_is_said_so_in_the_last_line():
     flops = {"counted": 2e12, "remat": 5e11, "floor": {"matrices": {"decoder": 1e12}, "attention": {"decoder": 4e11}, "similarity": 0, "total": 1.4e12}}
-    cost = {"fits": False, "needs": 40 * 2**30, "usable": 15.75 * 2**30, "message": "RESOURCE_EXHAUSTED: no room", "parameters": {"decoder": 2**30}, "optimizer": {"decoder": 0}, "flops": flops,
-            "mesh": {"replica": 1, "fsdp": 16, "tensor": 1}, "batch": 16, "length": 8, "accumulate": 1, "remat": ["full"], "steps": 10}
-    made = {"config": "F", "topology": "v5e-16", "mesh_note": "", "share": 0.5, "stages": {"align": {"examples_from": "the config's steps", "cost": cost, "tried": "everything"}}}
+    cost = {"fits": False, "needs": 40 * 2**30, "usable": 15.75 * 2**30, "message": "RESOURCE_EXHAUSTED: no room", "parameters": {"decoder": 2**30}, "trainable": {"decoder": 2**30}, "optimizer": {"decoder": 0}, "flops": flops,
+            "mesh": {"replica": 1, "fsdp": 16, "tensor": 1}, "batch": 16, "length": 8, "accumulate": 1, "remat": ["full"], "steps": 10,
+            "kept": {"decoder": 2**30, "between": 0}}
+    made = {"config": "F", "topology": "v5e-16", "mesh_note": "", "share": 0.5, "stages": {"align": {"examples_from": "the config's steps", "per_row": 1.0, "cost": cost, "tried": "everything"}}}
     lines = table.lines(made)
     assert lines[-1] == "align does not fit on v5e-16" and any("DOES NOT FIT   needs more than 40.00 GiB" in line for line in lines)
+    assert "  checkpoint     16.00 GiB, 4.00 per host: 4 s at an assumed 1 GB/s per host" in lines
     roof = {"step": 1.0, "compute": 1.0, "hbm": 0.5, "ici": 0.5, "bound": "compute", "mfu": 0.4}
     fits = {**cost, "fits": True, "peak": 2**33, "activations": 2**32, "batch_bytes": 2**20, "collectives": {"all-gather": {"count": 3, "bytes": 2**30}}, "roofline": roof}
-    run = {"step": 2.0, "stage": 7200.0, "chip_hours": 32.0, "rows_per_day": 1e6, "share": 0.5}
+    run = {"step": 2.0, "stage": 7200.0, "chip_hours": 32.0, "examples_per_day": 1e6, "share": 0.5}
     made["stages"]["align"] |= {"change": {"flags": ["--config.stages.align.accumulate=2"], "cost": fits, "run": run}}
     assert table.total(made) == "align ≈ 2.0 h (changed) on v5e-16 at an assumed 50 %: 32 chip-hours"
     assert any("accumulate=2: fits" in line for line in table.lines(made))

@@ -79,8 +79,9 @@ def test_mistakes_in_the_data_are_one_line(data, tmp_path, capsys):
     refused([{"id": str(i), "image": "none.jpg", "conversations": talk} for i in range(8)], "none.jpg: there is no such file")
 
 
-# As published: (stage, its rows, learning rate, epochs), pixels of an image; https://github.com/haotian-liu/LLaVA, README of v1.0.1 and of v1.2.2.
-FIRST, SECOND = ((("align", 128, 2e-3, 1.0), ("instruct", 32, 2e-5, 3.0)), 224), ((("align", 256, 1e-3, 1.0), ("instruct", 128, 2e-5, 1.0)), 336)
+# As published: (stage, examples of a step, learning rate, epochs), pixels of an image; https://github.com/haotian-liu/LLaVA, README of v1.0.1 and of v1.2.2. Beside them: (places, images) of a row.
+FIRST = ((("align", 128, 2e-3, 1.0, (384, 1)), ("instruct", 32, 2e-5, 3.0, (2048, 1))), 224)
+SECOND = ((("align", 256, 1e-3, 1.0, (768, 1)), ("instruct", 128, 2e-5, 1.0, (2048, 2))), 336)
 
 
 @pytest.mark.parametrize("config, recipe, language, projector", [
@@ -92,7 +93,7 @@ def test_true_size(config, recipe, language, projector):
     parts = build.modules(config.model, 32000, config.precision.compute, config.compile)
     mesh = sharding.make_mesh(sharding.MeshConfig())
     sizes = lambda tree: {name: sum(leaf.size for leaf in param_rules.flatten(part).values()) for name, part in tree.items() if param_rules.flatten(part)}
-    for name, rows, lr, epochs in stages:
+    for name, examples, lr, epochs, (length, images) in stages:
         learns = {"projector": projector} | ({"decoder": language} if name == "instruct" else {})
         stage = build.stage(name, config.stages[name], parts, config.precision, mesh, 10)
         assert sizes(stage.abstract.learned.trainable) == learns
@@ -100,7 +101,9 @@ def test_true_size(config, recipe, language, projector):
         # 23 of 24 blocks: the one above the feature layer is neither computed nor held.
         assert set(frozen) == {"encoder", "decoder"} - set(learns) and frozen["encoder"] == 302_917_632 + (pixels // 14) ** 2 * 1024 - 12_596_224 - 2_048
         assert {leaf.dtype for leaf in param_rules.flatten(stage.abstract.frozen).values()} == {jnp.dtype("bfloat16")}
-        assert (stage.shape.rows, stage.shape.length, stage.shape.size, stage.config.epochs) == (rows, 2048, pixels, epochs)
+        # A row holds as many examples as images, or nearly: what the published batch counts is the product.
+        assert (stage.shape.rows * stage.shape.images, stage.shape.length, stage.shape.images, stage.shape.size, stage.config.epochs) == (examples, length, images, pixels, epochs)
+        assert stage.shape.targets <= length - images * (pixels // 14) ** 2 or name == "instruct"  # a stage may read text alone
         optimizer = stage.config.optimizer
         assert (optimizer.lr, optimizer.decay, optimizer.clip, optimizer.warmup) == (lr, 0.0, 0.0, 0.03)
     assert sum(leaf.size for leaf in stacks.expand(build.abstract_params({"projector": parts["projector"]})).values()) == projector

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vlmjax.models.attention import attend, rotary, visible
+from vlmjax.models.attention import attend, rotary, softmax, visible
 
 
 @settings(max_examples=40, deadline=None)
@@ -44,6 +44,14 @@ def test_attend_in_bfloat16_keeps_a_float32_softmax_and_finite_gradients():
     gradients = jax.jit(jax.grad(loss, argnums=(0, 1, 2)))(q, k, v)
     assert all(g.dtype == jnp.bfloat16 and np.isfinite(np.asarray(g, np.float32)).all() for g in gradients)
     assert "f32[1,2,2,2]" in str(jax.make_jaxpr(attend)(q, k, v, mask))
+
+
+def test_softmax_is_jaxs_bit_for_bit_with_its_gradient():
+    x, g = (jax.random.normal(key, (3, 5, 7)) * 10 for key in jax.random.split(jax.random.key(0)))
+    x = x.at[0, 0, :4].set(jnp.finfo(jnp.float32).min).at[1, 1].set(jnp.finfo(jnp.float32).min)
+    (ours, ours_back), (theirs, theirs_back) = (jax.jit(lambda x, f=f: (f(x), jax.vjp(f, x)[1](g)))(x) for f in (softmax, jax.nn.softmax))
+    np.testing.assert_array_equal(ours, theirs)
+    np.testing.assert_array_equal(ours_back[0], theirs_back[0])
 
 
 def test_rotary_rotates_each_pair_by_its_own_angle():

@@ -46,6 +46,15 @@ def test_segments_unroll_and_remat_change_nothing(segments, unroll, remat):
         np.testing.assert_allclose(got_gradient[path], leaf, rtol=1e-4, atol=1e-4, err_msg=path)
 
 
+def test_full_remat_keeps_inputs_and_two_numbers_per_query_and_head():
+    """Of four layers, beside what it is given: f32[4, B, T, D], and the largest logit and the sum of each softmax."""
+    module = decoder.Decoder(CONFIG, (4,), remat="full")
+    params = jax.eval_shape(functools.partial(init_params, module), jax.random.key(0))
+    kept = jax.eval_shape(lambda params: jax.vjp(lambda params: module.apply({"params": params}, X, POSITIONS, MASK)[0], params)[1], params)
+    shapes = sorted(leaf.shape for leaf in jax.tree.leaves(kept) if leaf.shape[:2] == (4, 2))
+    assert shapes == [(4, 2, 3, CONFIG.width), (4, 2, 4, 3, 1), (4, 2, 4, 3, 1)]
+
+
 def test_layers_start_different():
     by_layer, *_ = whole()
     assert not np.allclose(by_layer["layers/0/attention/q/kernel"], by_layer["layers/1/attention/q/kernel"])

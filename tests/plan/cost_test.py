@@ -58,7 +58,7 @@ def test_the_roofline_is_the_longest_of_three():
     roof = cost.roofline({"flops": counted, "traffic": 0, "collectives": {"all-gather": {"count": 1, "bytes": 600e9}}}, find("v4-64"))
     assert roof["step"] == pytest.approx(2.0) and roof["bound"] == "ici" and roof["mfu"] == pytest.approx(0.25)
     run = cost.run_time({"flops": counted, "steps": 900, "batch": 4, "roofline": roof}, find("v4-64"), 0.5)
-    assert run["stage"] == pytest.approx(1800) and run["chip_hours"] == pytest.approx(16) and run["rows_per_day"] == pytest.approx(86400 * 2)
+    assert run["stage"] == pytest.approx(1800) and run["chip_hours"] == pytest.approx(16) and run["examples_per_day"] == pytest.approx(86400 * 2)
 
 
 def test_changes_keep_the_global_batch_and_divide():

@@ -29,6 +29,30 @@ def test_one_channel_counts_once():
     assert hlo.Program(other).collectives()["all-reduce"]["count"] == 2
 
 
+def test_an_all_reduce_of_which_a_slice_is_returned_is_a_reduce_scatter():
+    program = """%add (a: f32[], b: f32[]) -> f32[] {
+  %a = f32[] parameter(0)
+  %b = f32[] parameter(1)
+  ROOT %sum = f32[] add(%a, %b)
+}
+
+%scatter (x: f32[8]) -> f32[2] {
+  %x = f32[8]{0} parameter(0)
+  %all = f32[8]{0} all-reduce(%x), channel_id=1, replica_groups={{0,1,2,3}}, to_apply=%add
+  %where = u32[] partition-id()
+  ROOT %own = f32[2]{0} dynamic-slice(%all, %where), dynamic_slice_sizes={2}
+}
+
+ENTRY %main (p: f32[8]) -> f32[2] {
+  %p = f32[8]{0} parameter(0)
+  ROOT %out = f32[2]{0} fusion(%p), kind=kCustom, calls=%scatter
+}
+"""
+    assert hlo.Program(program).collectives() == {"reduce-scatter": {"count": 1, "bytes": 8 * 4 * 3 // 4}}
+    kept = program.replace("ROOT %own", "%own").replace("  %where", "  ROOT %where")
+    assert hlo.Program(kept).collectives() == {"all-reduce": {"count": 1, "bytes": 2 * 8 * 4 * 3 // 4}}
+
+
 def test_traffic_is_that_of_hbm_and_of_slices():
     """Reads: the rows, a quarter of each layer; writes: the result. The rest stays in fast memory."""
     rows = 128 * 1024 * 2

@@ -1,4 +1,5 @@
 """The floor by hand, and against what the traced step computes."""
+import jax
 import pytest
 
 from tests.train import tiny
@@ -6,7 +7,7 @@ from vlmjax import config as configs
 from vlmjax.commands import plan
 from vlmjax.commands.prepare import RunConfig
 from vlmjax.plan import cost
-from vlmjax.train import build, floor
+from vlmjax.train import build, floor, flops
 
 INSTRUCT = (("encoder/.*", False), (".*", True))
 B, T, S, P, D, F, V = 8, 12, 4, 4, 16, 32, 48  # tests/train/tiny.py: rows, places, targets, patches, width, MLP, vocabulary
@@ -59,7 +60,20 @@ def test_llava_at_its_true_size():
     parts = cost.without_remat(plan.modules(config, "unused"))
     stage = build.stage("align", config.stages["align"], parts, config.precision, tiny.one_device(), 10)
     sizes = {name: sum(leaf.size for path, leaf in build.abstract_params(floor.parts(stage)).items() if path.startswith(name)) for name in stage.components}
-    formula = 256 * (2 * sizes["encoder"] * 577 + 4 * sizes["decoder"] * 2048 + 6 * sizes["projector"] * 576)
+    formula = 256 * (2 * sizes["encoder"] * 577 + 4 * sizes["decoder"] * 768 + 6 * sizes["projector"] * 576)
     found = floor.stage(stage)
     assert sizes["decoder"] == 6_738_415_616 and sum(found["matrices"].values()) == pytest.approx(formula, rel=0.05)
     assert cost.count(stage) == pytest.approx(found["total"], rel=0.001)
+    with build.context(stage.mesh):
+        shapes = set(values(jax.make_jaxpr(stage.step)(stage.abstract.learned, stage.abstract.frozen, stage.abstract_batch()).jaxpr))
+    logits = {shape for shape in shapes if 32_000 in shape and len(shape) > 2}
+    assert (256, 192, 32_000) in logits and not any(768 in shape for shape in logits)  # at the 192 supervised places of a row, not at its 768
+    assert cost.held(stage)["optimizer"] == {"encoder": 0, "projector": 2 * 4 * sizes["projector"], "decoder": 0}
+
+
+def values(jaxpr):
+    """Shapes of everything that is computed, in loops and branches too."""
+    for eqn in jaxpr.eqns:
+        yield from (var.aval.shape for var in eqn.outvars)
+        for inner in flops._inner(eqn.params):
+            yield from values(inner)

@@ -18,7 +18,7 @@ from vlmjax.commands.prepare import RunConfig
 from vlmjax.data import mixture
 from vlmjax.data.datasets import catalogue
 from vlmjax.errors import UserError
-from vlmjax.plan import changes, cost, table, topologies
+from vlmjax.plan import changes, cost, measured, table, topologies
 from vlmjax.sharding import MeshConfig
 from vlmjax.train import build, record
 
@@ -29,8 +29,10 @@ def main(argv: list[str]) -> None:
     flags.add_argument("--topology", required=True, help="a slice, as v4-64 or v5e-64 (vlmjax list topologies)")
     flags.add_argument("--share", type=float, default=0.5, help="of the bf16 peak that the run is assumed to reach, for times and chip-hours (default: %(default)s)")
     flags.add_argument("--examples", action="append", default=[], metavar="STAGE:N", help="how many examples a stage with `epochs` has, where its data is not built and not in the catalogue")
+    flags.add_argument("--per_row", action="append", default=[], metavar="STAGE:N", help="how many examples share a row on average, as `vlmjax preflight` says for data that is there (default: one)")
     flags.add_argument("--stages", default="", help="only these, as align,instruct (default: all that the config runs)")
     flags.add_argument("--changes", choices=("yes", "no"), default="yes", help="where a stage does not fit, look for settings that do (each is compiled)")
+    flags.add_argument("--measured", metavar="FILE", help="compare with a run: its directory, or metrics/STAGE-000.jsonl in it")
     flags.add_argument("--output", help="a directory that the result goes to as JSON, or a file.json")
     overrides = [a for a in argv if a.startswith("--config.")]
     args = flags.read([a for a in argv if not a.startswith("--config.")])
@@ -40,7 +42,14 @@ def main(argv: list[str]) -> None:
     topology.devices()  # fails early where libtpu is missing
     node, _ = configs.read(args.config, overrides)
     set_up()
-    made = plan(node, " ".join([args.config, *overrides]), topology, args.share, given(args.examples), args.data_dir, tuple(filter(None, args.stages.split(","))), args.changes == "yes")
+    where = args.measured and common.expand(args.measured)
+    if where:
+        measured.check(where, node.run)
+    examples, per_row = given("--examples", args.examples, int), given("--per_row", args.per_row, float)
+    made = plan(node, " ".join([args.config, *overrides]), topology, args.share, examples, args.data_dir, tuple(filter(None, args.stages.split(","))), args.changes == "yes", per_row)
+    if where:
+        measured.add(made, where)
+        print(measured.about(made, where))
     print("\n".join(table.lines(made)))
     if args.output:
         path = epath.Path(common.expand(args.output))
@@ -61,22 +70,27 @@ def file_name(made: dict[str, Any]) -> str:
     return f"{made['topology']}-{made['fingerprint'][:12]}-{versions}.json"
 
 
-def given(examples: list[str]) -> dict[str, int]:
+def given(flag: str, items: list[str], number: type) -> dict[str, Any]:
+    """["STAGE:N", …] → {stage: N}."""
     out = {}
-    for item in examples:
-        name, _, number = item.partition(":")
-        if not number.isdigit() or not int(number):
-            raise UserError(f"--examples: {item!r} is not STAGE:N")
-        out[name] = int(number)
+    for item in items:
+        name, _, text = item.partition(":")
+        try:
+            out[name] = number(text)
+        except ValueError:
+            out[name] = 0
+        if not 0 < out[name] < math.inf:
+            raise UserError(f"{flag}: {item!r} is not STAGE:N")
     return out
 
 
-def plan(node: Any, spec: str, topology: topologies.Topology, share: float, examples: dict[str, int], data_dir: str, only: tuple[str, ...] = (), change: bool = True) -> dict[str, Any]:
+def plan(node: Any, spec: str, topology: topologies.Topology, share: float, examples: dict[str, int], data_dir: str, only: tuple[str, ...] = (), change: bool = True,
+         per_row: dict[str, float] = {}) -> dict[str, Any]:
     """→ the plan as it is saved; see plan/cost.py for what a stage's cost holds."""
     config = configs.build(RunConfig, node)
-    for name in (*only, *examples):
-        if name not in config.run:
-            raise UserError(f"--{'stages' if name in only else 'examples'}: the config runs no stage {name!r}; it runs {', '.join(config.run)}")
+    for flag, named in (("stages", only), ("examples", examples), ("per_row", per_row)):
+        for name in set(named) - set(config.run):
+            raise UserError(f"--{flag}: the config runs no stage {name!r}; it runs {', '.join(config.run)}")
     names = [name for name in config.run if not only or name in only]
     available = modules(config, data_dir)
     mesh, note = cost.choose_mesh(config.mesh, topology.chips, {name: config.stages[name] for name in names})
@@ -84,11 +98,12 @@ def plan(node: Any, spec: str, topology: topologies.Topology, share: float, exam
            "git_commit": record.git_commit(), "date": time.strftime("%Y-%m-%d"), "stages": {}}
     for name in names:
         stage = config.stages[name]
-        steps, origin = count_steps(name, stage, examples, data_dir)
+        shared = per_row.get(name, 1.0)
+        steps, origin = count_steps(name, stage, examples, data_dir, shared)
         print(f"{name} on {topology.name}: compiling", flush=True)
-        entry: dict[str, Any] = {"examples_from": origin, "cost": cost.stage(name, stage, available, config.precision, mesh, topology, steps)}
+        entry: dict[str, Any] = {"examples_from": origin, "per_row": shared, "cost": cost.stage(name, stage, available, config.precision, mesh, topology, steps)}
         if entry["cost"]["fits"]:
-            entry["run"] = cost.run_time(entry["cost"], topology, share)
+            entry["run"] = cost.run_time(entry["cost"], topology, share, shared)
         elif change:
             find_change(entry, name, stage, available, config, mesh, topology, steps, share)
         out["stages"][name] = entry
@@ -97,7 +112,9 @@ def plan(node: Any, spec: str, topology: topologies.Topology, share: float, exam
 
 def find_change(entry: dict[str, Any], name: str, stage: build.StageConfig, available: dict[str, Any], config: RunConfig, mesh: MeshConfig, topology: topologies.Topology, steps: int, share: float) -> None:
     if found := changes.first_that_fits(name, stage, available, config.precision, mesh, topology, steps):
-        entry["change"] = {**found, "run": cost.run_time(found["cost"], topology, share)}
+        entry["change"] = {**found, "run": cost.run_time(found["cost"], topology, share, entry["per_row"])}
+        if len(config.run) > 1 and any(flag.startswith("--config.mesh.") for flag in found["flags"]):
+            entry["change"]["note"] = "the mesh is that of all stages: plan the run again with it"
     elif bigger := changes.smallest_slice(name, stage, available, config.precision, config.mesh, topology, steps):
         entry["smallest"] = bigger
     entry["tried"] = "remat full, accumulate and tensor on this slice, and every larger one as configured"
@@ -129,8 +146,8 @@ def modules(config: RunConfig, data_dir: str) -> dict[str, Any]:
     return build.modules(config.model, vocabulary, config.precision.compute, config.compile, checkpoints, added)
 
 
-def count_steps(name: str, stage: build.StageConfig, examples: dict[str, int], data_dir: str) -> tuple[int, str]:
-    """→ (steps, where the number comes from). From `epochs` it is that of rows with one example each, or `per_group` of them; a packed stage needs fewer."""
+def count_steps(name: str, stage: build.StageConfig, examples: dict[str, int], data_dir: str, per_row: float = 1.0) -> tuple[int, str]:
+    """→ (steps, where the number comes from). per_row: examples that share a row, which nothing but the lengths of the data can tell."""
     if stage.steps is not None:
         return stage.steps, "the config's steps"
     if name in examples:
@@ -140,7 +157,7 @@ def count_steps(name: str, stage: build.StageConfig, examples: dict[str, int], d
         numbers, where = [number for number, _ in found], dict.fromkeys(where for _, where in found)
         count = sum(number * times for number, times in zip(numbers, mixture.passes([n for _, n in stage.data], numbers, stage.mixture)))
         origin = " and ".join(where)
-    return max(1, math.ceil(count * stage.epochs / stage.batch)), f"{count:,.0f} examples, {origin}; one per row"
+    return max(1, math.ceil(count * stage.epochs / (stage.batch * per_row))), f"{count:,.0f} examples, {origin}; {'one per row' if per_row == 1 else f'{per_row:g} per row, given'}"
 
 
 def count_examples(name: str, spec: str, data_dir: str) -> tuple[int, str]:

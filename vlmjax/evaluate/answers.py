@@ -7,6 +7,7 @@ from typing import Any
 from etils import epath
 
 from vlmjax import files
+from vlmjax.train.metrics import say
 
 SECONDS = 10.0  # between parts
 
@@ -22,6 +23,7 @@ class Answers:
     def __init__(self, directory: epath.PathLike | None = None, task: str = "", writes: bool = True, share: Callable[[Callable[[], Any]], Any] = lambda read: read(),
                  every: float = SECONDS):
         self._directory = epath.Path(directory) / "predictions" / f"{task}.parts" if directory is not None else None
+        self._task = task
         self._writes, self._share, self._every = writes and directory is not None, share, every
         self._fingerprint, self._new, self._part, self._saved = "", {}, 0, time.monotonic()
         self.known: dict[int, list[str]] = {}
@@ -32,6 +34,8 @@ class Answers:
         if self._directory is not None:
             self._part, found = self._share(self._read)
             self.known = {int(batch): texts for batch, texts in found.items()}
+            if self.known:
+                say(f"{self._task}: resumes at step {len(self.known)}")  # batches are the steps of an evaluation
 
     def _read(self) -> tuple[int, dict[str, list[str]]]:
         """(number of the next part, answers)."""

@@ -6,6 +6,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
 
 from vlmjax.models.lora import LoRAConfig, adapt
 from vlmjax.models.parts import fan_in, name_axes
@@ -49,6 +50,18 @@ def visible(
     return mask if window is None else mask & (ahead < window)
 
 
+# The name of what rematerialisation keeps of a softmax (stack.REMAT).
+SOFTMAX = "softmax"
+
+
+def softmax(logits: jax.Array) -> jax.Array:
+    """jax.nn.softmax over the last axis, whose two reductions have a name. Where a backward pass computes the logits again and finds these kept, each
+    weight follows from its own logit, in the pass that makes it: the logits need not be read from memory again."""
+    largest = checkpoint_name(jax.lax.stop_gradient(jnp.max(logits, axis=-1, keepdims=True)), SOFTMAX)
+    weights = jnp.exp(logits - largest)
+    return weights / checkpoint_name(jnp.sum(weights, axis=-1, keepdims=True), SOFTMAX)
+
+
 def attend(q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array | None) -> jax.Array:
     """Plain attention with grouped heads; the softmax is float32 whatever the inputs are.
 
@@ -63,7 +76,7 @@ def attend(q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array | None) -> 
     logits = jnp.einsum("BKQH,BSKH->BKQS", q, k, preferred_element_type=jnp.float32) * H**-0.5
     if mask is not None:
         logits = jnp.where(jnp.repeat(mask, G, axis=1)[:, None], logits, jnp.finfo(jnp.float32).min)
-    weights = jax.nn.softmax(logits).astype(v.dtype)
+    weights = softmax(logits).astype(v.dtype)
     out = jnp.einsum("BKQS,BSKH->BKQH", weights, v).reshape(B, K, T, G, H)
     return jnp.einsum("BKTGH->BTKGH", out).reshape(B, T, N, H)
 

@@ -7,13 +7,15 @@ import jax
 import jax.numpy as jnp
 
 from vlmjax.errors import UserError, did_you_mean
+from vlmjax.models.attention import SOFTMAX
 from vlmjax.stacks import segment_bounds, segment_name
 
-# What the backward pass keeps of a layer's forward pass (None: everything); the rest is computed again.
+# What the backward pass keeps of a layer's forward pass (None: everything); the rest is computed again. Two numbers per query and head are kept in any case.
+_SOFTMAX = jax.checkpoint_policies.save_only_these_names(SOFTMAX)
 REMAT: dict[str, Callable[..., bool] | None] = {
     "none": None,
-    "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
-    "full": jax.checkpoint_policies.nothing_saveable,
+    "dots": jax.checkpoint_policies.save_from_both_policies(jax.checkpoint_policies.dots_with_no_batch_dims_saveable, _SOFTMAX),
+    "full": _SOFTMAX,
 }
 
 

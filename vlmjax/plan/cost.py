@@ -10,7 +10,7 @@ import jax
 
 from vlmjax import param_rules
 from vlmjax.errors import UserError
-from vlmjax.plan import hlo
+from vlmjax.plan import hlo, kept
 from vlmjax.plan.topologies import Topology
 from vlmjax.sharding import MeshConfig, make_mesh
 from vlmjax.train import build, floor, flops
@@ -22,12 +22,12 @@ def stage(name: str, config: build.StageConfig, available: Mapping[str, nn.Modul
     """What one stage costs on a slice. Bytes are of one device, FLOPs of one step on all of them, times in seconds.
 
     fits: whether the compiler found room; then `peak` is the most the program holds at once, and `activations` what of it is neither parameters,
-    optimizer nor batch. Where there is no room, `needs` is what the compiler says it wanted, less than everything.
+    optimizer nor batch; `kept`, see kept.py, is by component what of that the program as it is written keeps from forward to backward. Where there is no room, `needs` is what the compiler says it wanted, less than everything.
     flops: `counted` on the traced step, scans and attention included; `remat` what of it is computed a second time; `floor` see train/floor.py.
     """
     made = build.stage(name, config, available, precision, make_mesh(mesh, topology.devices()), steps)
     out = {"mesh": dict(made.mesh.shape), "batch": config.batch, "length": config.length, "images": config.images, "targets": config.targets, "accumulate": config.accumulate,
-           "remat": sorted({part.remat for part in available.values() if hasattr(part, "remat")}), "steps": steps, **held(made)}
+           "remat": sorted({part.remat for part in available.values() if hasattr(part, "remat")}), "steps": steps, **held(made), "kept": kept.stage(made)}
     counted, plain = count(made), count(build.stage(name, config, without_remat(available), precision, made.mesh, steps))
     out["flops"] = {"counted": counted, "remat": counted - plain, "floor": floor.stage(made)}
     began = time.monotonic()
@@ -97,10 +97,10 @@ def mfu(cost: Mapping[str, Any], topology: Topology, step: float) -> float:
     return floor.useful(cost["flops"]["floor"]) / (step * topology.chips * topology.chip.peak)
 
 
-def run_time(cost: Mapping[str, Any], topology: Topology, share: float) -> dict[str, float]:
+def run_time(cost: Mapping[str, Any], topology: Topology, share: float, per_row: float = 1.0) -> dict[str, float]:
     """Seconds per step and of the stage, chip-hours and examples per day, where the chips do `share` of their peak of the FLOPs that were counted, and never less than the roofline's time."""
     step = max(cost["flops"]["counted"] / (share * topology.chips * topology.chip.peak), cost.get("roofline", {}).get("step", 0.0))
-    return {"step": step, "stage": step * cost["steps"], "chip_hours": step * cost["steps"] * topology.chips / 3600, "rows_per_day": 86400 / step * cost["batch"], "share": share}
+    return {"step": step, "stage": step * cost["steps"], "chip_hours": step * cost["steps"] * topology.chips / 3600, "examples_per_day": 86400 / step * cost["batch"] * per_row, "share": share}
 
 
 def choose_mesh(mesh: MeshConfig, chips: int, stages: Mapping[str, build.StageConfig]) -> tuple[MeshConfig, str]:

@@ -110,16 +110,22 @@ class Program:
 
     def collectives(self) -> dict[str, dict[str, int]]:
         """{kind: {"count", "bytes"}} of one call: how many run, and the bytes that each device receives by them if they go around in a ring.
-        One that the text spells several times (start, done, fused) has one channel and counts once. A reduce-scatter may stand as an all-reduce."""
+        One that the text spells several times (start, done, fused) has one channel and counts once. An all-reduce of whose result its computation returns
+        a slice is a reduce-scatter."""
         seen: dict[object, tuple[str, int, int]] = {}
         for name, times in self.times.items():
-            for i in self.computations.get(name, {}).values():
+            body = self.computations.get(name, {})
+            root = next((i for i in body.values() if i.root), None)
+            for i in body.values():
                 kind = i.opcode.removesuffix("-start")
                 if kind in KINDS:
+                    size = received(kind, i)
+                    if kind == "all-reduce" and root and root.opcode == "dynamic-slice" and root.operands[0] == i.name:
+                        kind, size = "reduce-scatter", size // 2
                     channel = re.search(r"channel_id=(\d+)", i.attributes)
                     key = (kind, channel[1]) if channel else (name, i.name)
                     if key not in seen or seen[key][1] < times:
-                        seen[key] = kind, times, received(kind, i)
+                        seen[key] = kind, times, size
         out: dict[str, dict[str, int]] = {}
         for kind, times, size in seen.values():
             entry = out.setdefault(kind, {"count": 0, "bytes": 0})

@@ -2,11 +2,14 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from vlmjax.plan import kept, measured
 from vlmjax.plan.cost import mfu
 from vlmjax.plan.topologies import GIB, TOPOLOGIES, Topology
 
 NOTE = ("Nothing here ran on a TPU: memory and collectives are the compiler's, times are uncalibrated estimates. FLOPs count all T² pairs of attention; "
         "MFU is the floor's FLOPs, causal attention with half of its pairs, over the peak in bf16; times are those at the assumed share of it, or the roofline's where that is longer.")
+
+WRITE = 1e9  # bytes/s of one host into a bucket of its region; assumed
 
 
 def gib(count: float) -> str:
@@ -33,8 +36,11 @@ def stage_lines(name: str, entry: Mapping[str, Any], topology: Topology) -> list
         out.append(f"  DOES NOT FIT   needs more than {gib(cost['needs'])} GiB beside what it holds, the chip gives {gib(cost['usable'])}: {cost['message']}")
     for what in ("parameters", "optimizer"):
         out.append(f"  {what:13}  {gib(sum(cost[what].values()))} GiB per chip: " + ", ".join(f"{part} {gib(size)}" for part, size in cost[what].items()))
+    out.append(checkpoint_line(cost, topology))
     if cost["fits"]:
         out.append(f"  activations    {gib(cost['activations'])} GiB per chip, with gradients and temporaries; batch {gib(cost['batch_bytes'])}")
+    held_back = ", ".join(f"{'masks, merging and loss' if part == kept.REST else part} {gib(size)}" for part, size in cost["kept"].items())
+    out.append(f"  kept           {gib(sum(cost['kept'].values()))} GiB per chip from forward to backward as the program is written: {held_back}")
     out += flops_lines(cost)
     if cost["fits"]:
         moved = ", ".join(f"{kind} {entry['count']:,} x = {gib(entry['bytes'])} GiB" for kind, entry in sorted(cost["collectives"].items()))
@@ -43,14 +49,24 @@ def stage_lines(name: str, entry: Mapping[str, Any], topology: Topology) -> list
         out.append(f"  roofline       {1e3 * roof['step']:.0f} ms per step (compute {1e3 * roof['compute']:.0f}, HBM {1e3 * roof['hbm']:.0f}, ICI {1e3 * roof['ici']:.0f}), "
                    f"MFU at most {100 * mfu(cost, topology, roof['step']):.0f} %, uncalibrated")
         run = entry["run"]
-        out.append(f"  at {100 * run['share']:.0f} %        {1e3 * run['step']:.0f} ms per step, {clock(run['stage'])}, {run['chip_hours']:.0f} chip-hours, {run['rows_per_day']:,.0f} rows per day")
+        out.append(f"  at {100 * run['share']:.0f} %        {1e3 * run['step']:.0f} ms per step, {clock(run['stage'])}, {run['chip_hours']:.0f} chip-hours, {run['examples_per_day']:,.0f} examples per day")
+    if "measured" in entry:
+        out.append(f"  measured       {measured.line(entry)}")
     if change := entry.get("change"):
-        out.append(f"  instead        {change['flags'] if isinstance(change['flags'], str) else ' '.join(change['flags'])}: fits, peak {gib(change['cost']['peak'])} GiB, {clock(change['run']['stage'])} at {100 * change['run']['share']:.0f} %")
+        out.append(f"  instead        {' '.join(change['flags'])}: fits, peak {gib(change['cost']['peak'])} GiB, {clock(change['run']['stage'])} at {100 * change['run']['share']:.0f} %{'; ' + change['note'] if 'note' in change else ''}")
     if bigger := entry.get("smallest"):
         out.append(f"  instead        {bigger['topology']}: the smallest slice that holds it as it is, peak {gib(bigger['cost']['peak'])} GiB")
     if not cost["fits"] and "tried" in entry and not (change or bigger):
         out.append(f"  instead        nothing that was tried fits: {entry['tried']}")
     return out
+
+
+def checkpoint_line(cost: Mapping[str, Any], topology: Topology) -> str:
+    """What a checkpoint writes, and how long that takes: the time that a slice has when it is taken away is half a minute."""
+    per_chip = sum(cost["trainable"].values()) + sum(cost["optimizer"].values())
+    hosts = topology.hosts / cost["mesh"]["replica"]  # one replica writes
+    total = per_chip * topology.chips / cost["mesh"]["replica"]
+    return f"  checkpoint     {gib(total)} GiB, {gib(total / hosts)} per host: {total / hosts / WRITE:.0f} s at an assumed {WRITE / 1e9:g} GB/s per host"
 
 
 def flops_lines(cost: Mapping[str, Any]) -> list[str]:
@@ -84,7 +100,7 @@ def total(plan: Mapping[str, Any]) -> str:
 
 def markdown(plans: Sequence[Mapping[str, Any]]) -> list[str]:
     """Rows of plans of one config: a line per slice and stage."""
-    out = ["| slice | stage | settings | peak / chip GiB | parameters + optimizer | TFLOP per step (remat) | collectives GiB | roofline ms, bound | MFU ≤ | time | chip-hours |", "|---|---|---|---:|---:|---:|---:|---:|---:|---:|---:|"]
+    out = ["| slice | stage | settings | peak / chip GiB | parameters + optimizer + kept GiB | TFLOP per step (remat) | collectives GiB | roofline ms, bound | MFU ≤ | time | chip-hours |", "|---|---|---|---:|---:|---:|---:|---:|---:|---:|---:|"]
     for plan in plans:
         for name, entry in plan["stages"].items():
             change = entry.get("change")
@@ -103,8 +119,28 @@ def markdown(plans: Sequence[Mapping[str, Any]]) -> list[str]:
     return out
 
 
+def weak_scaling(plans: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What each chip receives in a step of stages with one row per chip: a line per stage and slice, the smallest slice first. No line where there is only one slice."""
+    found: dict[str, dict[int, tuple[str, Mapping[str, Any]]]] = {}
+    for plan in plans:
+        for name, entry in plan["stages"].items():
+            cost = entry["cost"]
+            if cost["fits"] and cost["batch"] == cost["mesh"]["fsdp"] == plan["chips"]:
+                found.setdefault(f"{name} on {TOPOLOGIES[plan['topology']].kind}", {})[plan["chips"]] = plan["topology"], cost
+    kinds = sorted({kind for by_chips in found.values() for _, cost in by_chips.values() for kind in cost["collectives"]})
+    out = [f"| stage | slice | rows | {' | '.join(f'{kind} GiB' for kind in kinds)} | all, GiB | of the smallest slice's |", "|---|---|---:|" + "---:|" * (len(kinds) + 2)]
+    for name, by_chips in found.items():
+        least = None
+        for chips in sorted(by_chips) if len(by_chips) > 1 else ():
+            slice_, cost = by_chips[chips]
+            moved = {kind: cost["collectives"].get(kind, {"bytes": 0})["bytes"] for kind in kinds}
+            least = least or sum(moved.values())
+            out.append(f"| {name} | {slice_} | {cost['batch']} | {' | '.join(gib(size) for size in moved.values())} | {gib(sum(moved.values()))} | {sum(moved.values()) / least:.2f} |")
+    return out if len(out) > 2 else []
+
+
 def held(cost: Mapping[str, Any]) -> str:
-    return f"{gib(sum(cost['parameters'].values()))} + {gib(sum(cost['optimizer'].values()))}"
+    return " + ".join(gib(sum(cost[what].values())) for what in ("parameters", "optimizer", "kept"))
 
 
 def tera(cost: Mapping[str, Any]) -> str:
