@@ -138,6 +138,8 @@ def _steps(stage, train, iterator, data, compiled, checkpoints, writer, quaranti
         try:
             batches.check(rows, stage.config.objective, local, _vocabulary(stage))
         except UserError:
+            if jax.process_count() > 1:  # the others may be in the step: nothing here waits for them, and what was saved last stays
+                raise
             quarantine.settle()
             if pending:
                 _drain(stage, pending, data, train, writer, progress, number, meter)
