@@ -100,7 +100,7 @@ def plans() -> str:
         lines += [f"`{config}`, times at an assumed {100 * own[0]['share']:.0f} % of the bf16 peak, or the roofline's where that is longer:", "", *table.markdown(own), "", compiled(own), table.NOTE, ""]
     more = saved("weak-scaling/*.json")
     if more:
-        lines += ["What each chip receives in a step with one row per chip, the batch growing with the slice:", "", *table.weak_scaling(made + more), "", f"Of the larger and smaller batch: {compiled(more)}", ""]
+        lines += ["What each chip receives in a step with one row per chip, the batch growing with the slice:", "", *table.weak_scaling(made + more), "", f"Beside the batch of the recipe. {compiled(more)}", ""]
     return "\n".join(lines).rstrip()
 
 

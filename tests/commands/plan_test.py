@@ -111,6 +111,7 @@ def test_where_a_stage_does_not_fit_only_what_was_compiled_is_offered(monkeypatc
     assert not entry["cost"]["fits"] and "run" not in entry
     found = entry.get("change") or entry.get("smallest")
     assert (found and found[key]) == expected and ("note" in (found or {})) == (key == "flags" and "mesh" in expected[0])
+    assert key != "topology" or table.total(made) == "align does not fit on v5e-16 (align does on v5e-64)"
     assert any(line.startswith("  instead ") for line in table.lines(made)) and len(table.markdown([made])) == (3 if key is None else 4)
     assert plan.file_name({**made, "versions": {"jax": "1", "libtpu": "2"}}).startswith("v5e-16-")
 

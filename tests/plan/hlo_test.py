@@ -21,6 +21,66 @@ def test_trip_counts_are_read_from_the_condition_or_from_the_compilers_note():
     assert hlo.Program(noted).collectives()["all-gather"]["count"] == 7
 
 
+def loop(step=1, start=0):
+    """A loop up to 8 over the parts of a weight, beside whose turns another array is gathered: begun before it, in a piece at each turn."""
+    piece = lambda name: f"""%{name} (q: f32[2], all: f32[8], w: f32[4]) -> (f32[4], f32[8]) {{
+  %q = f32[2]{{0}} parameter(0)
+  %all = f32[8]{{0}} parameter(1)
+  %w = f32[4]{{0}} parameter(2)
+  %own = f32[4]{{0}} negate(%w)
+  %gather = f32[8]{{0}} all-gather(%q), channel_id=7, replica_groups={{{{0,1,2,3}}}}
+  ROOT %both = (f32[4]{{0}}, f32[8]{{0}}) tuple(%own, %all)
+}}
+"""
+    return piece("begin") + piece("turn") + f"""%body (s: (u32[], f32[4], f32[2], f32[8])) -> (u32[], f32[4], f32[2], f32[8]) {{
+  %s = (u32[], f32[4]{{0}}, f32[2]{{0}}, f32[8]{{0}}) parameter(0)
+  %i = u32[] get-tuple-element(%s), index=0
+  %by = u32[] constant({step})
+  %next = u32[] add(%i, %by)
+  %w = f32[4]{{0}} get-tuple-element(%s), index=1
+  %q = f32[2]{{0}} get-tuple-element(%s), index=2
+  %all = f32[8]{{0}} get-tuple-element(%s), index=3
+  %moved = f32[4]{{0}} collective-permute(%w), channel_id=1, source_target_pairs={{{{0,1}},{{1,0}}}}
+  %worked = (f32[4]{{0}}, f32[8]{{0}}) fusion(%q, %all, %moved), kind=kOutput, calls=%turn
+  %new = f32[4]{{0}} get-tuple-element(%worked), index=0
+  %same = f32[8]{{0}} get-tuple-element(%worked), index=1
+  ROOT %t = (u32[], f32[4]{{0}}, f32[2]{{0}}, f32[8]{{0}}) tuple(%next, %new, %q, %same)
+}}
+
+%condition (c: (u32[], f32[4], f32[2], f32[8])) -> pred[] {{
+  %c = (u32[], f32[4]{{0}}, f32[2]{{0}}, f32[8]{{0}}) parameter(0)
+  %limit = u32[] constant(8)
+  %at = u32[] get-tuple-element(%c), index=0
+  ROOT %less = pred[] compare(%at, %limit), direction=LT
+}}
+
+ENTRY %main (w: f32[4], q: f32[2], all: f32[8]) -> f32[4] {{
+  %w = f32[4]{{0}} parameter(0)
+  %q = f32[2]{{0}} parameter(1)
+  %all = f32[8]{{0}} parameter(2)
+  %first = u32[] constant({start})
+  %begun = (f32[4]{{0}}, f32[8]{{0}}) fusion(%q, %all, %w), kind=kOutput, calls=%begin
+  %v = f32[4]{{0}} get-tuple-element(%begun), index=0
+  %filled = f32[8]{{0}} get-tuple-element(%begun), index=1
+  %init = (u32[], f32[4]{{0}}, f32[2]{{0}}, f32[8]{{0}}) tuple(%first, %v, %q, %filled)
+  %while = (u32[], f32[4]{{0}}, f32[2]{{0}}, f32[8]{{0}}) while(%init), condition=%condition, body=%body
+  ROOT %out = f32[4]{{0}} get-tuple-element(%while), index=1
+}}
+"""
+
+
+@pytest.mark.parametrize("step, start, turns", [(1, 0, 8), (2, 0, 4), (1, 1, 7), (2, 1, 4)])
+def test_a_loop_turns_as_often_as_its_counter_says(step, start, turns):
+    assert hlo.Program(loop(step, start)).collectives()["collective-permute"] == {"count": turns, "bytes": turns * 16}
+
+
+def test_a_collective_beside_a_loop_runs_once_and_its_buffers_are_not_read_at_every_turn():
+    program = hlo.Program(loop(step=2))
+    assert program.collectives()["all-gather"] == {"count": 1, "bytes": 8 * 4 * 3 // 4}
+    turn = 2 * 16 + 2 * 16 + 4 + 2 * 4  # the permute, the negation, the counter and its step
+    assert program.traffic() == pytest.approx(2 * 16 + 4 * turn, abs=4 * 24)
+
+
 def test_one_channel_counts_once():
     line = next(line for line in SCAN.splitlines() if " all-reduce(" in line)
     again = SCAN.replace(line, line + "\n" + line.replace("%all-reduce =", "%all-reduce.2 ="))

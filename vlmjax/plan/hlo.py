@@ -66,6 +66,11 @@ def _instruction(line: str) -> Instruction | None:
     return Instruction(m[1], type_, opcode, operands or (inside[: close - 1],), inside[close:], line.lstrip().startswith("ROOT"))
 
 
+def _number(i: Instruction) -> int | None:
+    """The value of an integer constant without axes."""
+    return int(i.operands[0]) if i.opcode == "constant" and re.match(r"[su]\d+\[\]", i.type) and i.operands[0].isdigit() else None
+
+
 class Program:
     """The text of a compiled module (`compiled.as_text()`)."""
 
@@ -80,12 +85,33 @@ class Program:
                 current[found.name] = found
 
     def trips(self, loop: Instruction) -> int:
-        """How often a `while` turns; 1 where the text does not say."""
+        """How often a `while` turns: as the compiler notes it, or from the condition's limit, what the body adds to the counter, and where that begins; a loop over the
+        parts of a product may take two at a turn. 1 where the text does not say."""
         if m := re.search(r'"known_trip_count":\{"n":"(\d+)"', loop.attributes):
             return int(m[1])
-        condition = re.search(r"condition=%?([\w.\-]+)", loop.attributes)
-        numbers = [int(i.operands[0]) for i in self._deep(condition[1]) if i.opcode == "constant" and re.match(r"[su]\d+\[\]", i.type) and i.operands[0].isdigit()] if condition else []
-        return max(numbers, default=1)
+        condition, body = ((m := re.search(rf"{what}=%?([\w.\-]+)", loop.attributes)) and m[1] for what in ("condition", "body"))
+        numbers = [n for i in self._deep(condition) if (n := _number(i)) is not None] if condition else []
+        limit, start, step = max(numbers, default=1), 0, 1
+        held = self.computations.get(condition, {})
+        counters = [int(m[1]) for i in held.values() if i.opcode == "get-tuple-element" and re.match(r"[su]\d+\[\]", i.type) and (m := re.search(r"index=(\d+)", i.attributes))]
+        if len(counters) == 1:
+            start = self._start(loop, counters[0])
+            step = self._step(self.computations.get(body, {}), counters[0])
+        return max(-(-(limit - start) // step), 1)
+
+    def _step(self, body: dict[str, Instruction], counter: int) -> int:
+        root = next((i for i in body.values() if i.root and i.opcode == "tuple"), None)
+        new = body.get(root.operands[counter]) if root and counter < len(root.operands) else None
+        added = [n for name in new.operands if name in body and (n := _number(body[name])) is not None] if new and new.opcode == "add" else []
+        return max(added, default=1)
+
+    def _start(self, loop: Instruction, counter: int) -> int:
+        for body in self.computations.values():
+            if body.get(loop.name) is loop:
+                given = body.get(loop.operands[0])
+                first = body.get(given.operands[counter]) if given and given.opcode == "tuple" and counter < len(given.operands) else None
+                return (first and _number(first)) or 0
+        return 0
 
     def _deep(self, computation: str) -> Iterable[Instruction]:
         for instruction in self.computations.get(computation, {}).values():
@@ -110,7 +136,8 @@ class Program:
 
     def collectives(self) -> dict[str, dict[str, int]]:
         """{kind: {"count", "bytes"}} of one call: how many run, and the bytes that each device receives by them if they go around in a ring.
-        One that the text spells several times (start, done, fused) has one channel and counts once. An all-reduce of whose result its computation returns
+        One that the text spells several times (start, done, in pieces between the turns of a loop that it runs beside) has one channel and runs as often as
+        the rarest of them. An all-reduce of whose result its computation returns
         a slice is a reduce-scatter."""
         seen: dict[object, tuple[str, int, int]] = {}
         for name, times in self.times.items():
@@ -124,7 +151,7 @@ class Program:
                         kind, size = "reduce-scatter", size // 2
                     channel = re.search(r"channel_id=(\d+)", i.attributes)
                     key = (kind, channel[1]) if channel else (name, i.name)
-                    if key not in seen or seen[key][1] < times:
+                    if key not in seen or seen[key][1] > times:
                         seen[key] = kind, times, size
         out: dict[str, dict[str, int]] = {}
         for kind, times, size in seen.values():
@@ -135,7 +162,7 @@ class Program:
 
     def traffic(self) -> int:
         """Bytes that one device reads from and writes to HBM in one call, an estimate: what each instruction outside of fusions reads and
-        writes, of a stack that a fusion only slices the slice. What stays in fast memory counts nothing."""
+        writes, of a stack that a fusion only slices the slice. What stays in fast memory or only passes through a fusion counts nothing."""
         inside = {inner for body in self.computations.values() for i in body.values() if i.opcode not in ("while", "conditional", "call") for inner in i.calls}
         total = 0
         for name, times in self.times.items():
@@ -153,11 +180,14 @@ class Program:
     def _written(self, i: Instruction, body: dict[str, Instruction]) -> int:
         if i.opcode.endswith("-start"):  # copy: (to, from, …); all others: (from, to, …)
             return arrays(i.type, "hbm")[0 if i.opcode == "copy-start" or i.opcode == "all-reduce-start" else 1]
-        root = next((inner for inner in self._fused(i).values() if inner.root), i)
+        fused, sizes = self._fused(i), arrays(i.type, "hbm")
+        root = next((inner for inner in fused.values() if inner.root), i)
         if root.opcode == "dynamic-update-slice":
-            where = self._fused(i) or body
+            where = fused or body
             return sum(arrays(where[root.operands[1]].type, "hbm")) if root.operands[1] in where else 0
-        return sum(arrays(i.type, "hbm"))
+        if fused and root.opcode == "tuple" and len(sizes) == len(root.operands):
+            return sum(size for size, name in zip(sizes, root.operands) if name not in fused or not _passes(fused[name]))
+        return sum(sizes)
 
     def _read(self, i: Instruction, body: dict[str, Instruction]) -> int:
         fused, total = self._fused(i), 0
@@ -172,10 +202,17 @@ class Program:
             whole = sum(arrays(body[operand].type, "hbm"))
             own = next((name for name, number in numbers.items() if number == position), None)
             users = [inner for inner in fused.values() if own in inner.operands] if own else []
+            if users and all(_passes(u) or u.root and u.opcode == "tuple" for u in users):
+                continue
             if users and all(u.opcode in ("dynamic-slice", "gather") or u.opcode == "dynamic-update-slice" and u.operands[0] == own for u in users):
                 whole = min(whole, sum(sum(arrays(u.type)) for u in users if u.opcode != "dynamic-update-slice"))
             total += whole
         return total
+
+
+def _passes(i: Instruction) -> bool:
+    """Of what a fusion holds: an array that goes through it untouched, such as the buffers of a collective that runs beside its work."""
+    return i.opcode == "parameter" or i.opcode.removesuffix("-start") in KINDS
 
 
 def received(kind: str, i: Instruction) -> int:

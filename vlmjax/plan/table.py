@@ -33,7 +33,7 @@ def stage_lines(name: str, entry: Mapping[str, Any], topology: Topology) -> list
     if cost["fits"]:
         out.append(f"  fits           peak {gib(cost['peak'])} of {gib(cost['usable'])} GiB per chip, {gib(cost['usable'] - cost['peak'])} spare")
     else:
-        out.append(f"  DOES NOT FIT   needs more than {gib(cost['needs'])} GiB beside what it holds, the chip gives {gib(cost['usable'])}: {cost['message']}")
+        out.append(f"  DOES NOT FIT   needs more than {gib(cost['needs'])} GiB, the chip gives {gib(cost['usable'])}: {cost['message']}")
     for what in ("parameters", "optimizer"):
         out.append(f"  {what:13}  {gib(sum(cost[what].values()))} GiB per chip: " + ", ".join(f"{part} {gib(size)}" for part, size in cost[what].items()))
     out.append(checkpoint_line(cost, topology))
@@ -85,16 +85,17 @@ def clock(seconds: float) -> str:
 
 def total(plan: Mapping[str, Any]) -> str:
     """What the whole run takes, with the changes that make a stage fit."""
-    parts, hours, missing, share = [], 0.0, [], plan["share"]
+    parts, hours, missing, elsewhere, share = [], 0.0, [], [], plan["share"]
     for name, entry in plan["stages"].items():
         run = entry.get("run") or (entry.get("change") or {}).get("run")
         if run is None:
             missing.append(name)
+            elsewhere += [f"{name} does on {entry['smallest']['topology']}"] if entry.get("smallest") else []
             continue
         parts.append(f"{name} ≈ {clock(run['stage'])}{'' if 'run' in entry else ' (changed)'}")
         hours += run["chip_hours"]
     if missing:
-        return f"{', '.join(missing)} {'does' if len(missing) == 1 else 'do'} not fit on {plan['topology']}" + (f"; {', '.join(parts)} at an assumed {100 * share:.0f} %: {hours:,.0f} chip-hours" if parts else "")
+        return f"{', '.join(missing)} {'does' if len(missing) == 1 else 'do'} not fit on {plan['topology']}" + (f" ({', '.join(elsewhere)})" if elsewhere else "") + (f"; {', '.join(parts)} at an assumed {100 * share:.0f} %: {hours:,.0f} chip-hours" if parts else "")
     return f"{', '.join(parts)} on {plan['topology']} at an assumed {100 * share:.0f} %: {hours:,.0f} chip-hours"
 
 
