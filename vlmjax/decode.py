@@ -18,6 +18,7 @@ import jax.numpy as jnp
 
 from vlmjax.models import attention, decoder
 from vlmjax.models.vlm import VLM, pick
+from vlmjax.stacks import segment_bounds, segment_name
 
 AFTER_END = 0  # the id that fills an answer's places behind its end token
 
@@ -34,6 +35,12 @@ def make_generate(vlm: VLM, max_new_tokens: int, stops: Sequence[int]) -> Callab
     def ends(token):
         return jnp.isin(token, jnp.asarray(stops, jnp.int32)) if stops else jnp.zeros(token.shape, bool)
 
+    # Layers with leaves of their own are carried without the axis of a stack. With it XLA writes each new key twice, for the product and for what is
+    # carried, and copies all slots to do so.
+    single = {segment_name(a, b) for a, b in segment_bounds(vlm.decoder.segments) if b - a == 1}
+    alone = lambda cache: {name: {key: leaf[0] if name in single else leaf for key, leaf in own.items()} for name, own in cache.items()}
+    stacked = lambda cache: {name: {key: leaf[None] if name in single else leaf for key, leaf in own.items()} for name, own in cache.items()}
+
     def generate(params, batch):
         B, T = batch["tokens"].shape
         Q = batch["target_positions"].shape[1]
@@ -49,7 +56,7 @@ def make_generate(vlm: VLM, max_new_tokens: int, stops: Sequence[int]) -> Callab
         mask = attention.visible(*(batch[key] for key in ("segments", "positions", "parents", "segments", "positions", "prefix")))  # [B, T, T]
         hidden, cache = vlm.decoder.apply({"params": params["decoder"]}, x, batch["positions"], mask, cache=cache, start=jnp.int32(0))
         # Grown only now: places for the answers would cost the prefill time.
-        cache = jax.tree.map(lambda leaf: jnp.pad(leaf, ((0, 0), (0, 0), (0, S - T), (0, 0), (0, 0))), cache)  # [l, B, S, K, H]
+        cache = alone(decoder.grow_cache(cache, S - T))
         first = jnp.argmax(logits(params, pick(hidden, batch["target_positions"])), axis=-1).astype(jnp.int32)
         first = jnp.where(asked, first, AFTER_END)
         answers = jnp.full((B, Q, max_new_tokens), AFTER_END, jnp.int32).at[:, :, 0].set(first)
@@ -67,10 +74,10 @@ def make_generate(vlm: VLM, max_new_tokens: int, stops: Sequence[int]) -> Callab
             k_positions = jax.lax.dynamic_update_slice(k_positions, positions, (0, start))
             mask = attention.visible(own["segments"], positions, own["parents"], k_segments, k_positions, k_prefix)  # [B, Q, S]
             x = vlm.decoder.apply({"params": params["decoder"]}, token, method="embed")
-            hidden, cache = vlm.decoder.apply({"params": params["decoder"]}, x, positions, mask, cache=cache, start=start)
+            hidden, cache = vlm.decoder.apply({"params": params["decoder"]}, x, positions, mask, cache=stacked(cache), start=start)
             token = jnp.where(ended, AFTER_END, jnp.argmax(logits(params, hidden), axis=-1).astype(jnp.int32))
             answers = jax.lax.dynamic_update_slice(answers, token[:, :, None], (0, 0, step))
-            return step + 1, answers, ended | ends(token), k_segments, k_positions, cache
+            return step + 1, answers, ended | ends(token), k_segments, k_positions, alone(cache)
 
         state = (jnp.int32(1), answers, ~asked | ends(first), k_segments, k_positions, cache)
         return jax.lax.while_loop(unfinished, extend, state)[1]

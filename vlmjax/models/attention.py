@@ -1,5 +1,4 @@
 """Attention: who sees whom, rotary positions, and the projections around a plain attention that a kernel can replace."""
-import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -124,8 +123,9 @@ class Attention(nn.Module):
     ) -> tuple[jax.Array, Cache | None]:
         """x: f[B, T, D]. positions: i32[B, T], read with theta only. mask: bool[B, T, S]; S = T without a cache.
 
-        cache: {"k", "v"}: f[B, S, K, H]. Keys and values of x go to its slots start … start+T-1, and attention is over all S
-        slots, so `mask` must hide those not yet written. Returns (f[B, T, D], the cache with the new slots or None).
+        cache: {"k": f[B, K, H, S], "v": f[B, K, S, H]}, as the two products read them: in any other order they are transposed for every
+        token. Keys and values of x go to its slots start … start+T-1, and attention is over all S slots, so `mask` must hide those not yet
+        written. Returns (f[B, T, D], the cache with the new slots or None).
         """
         D, N, K, H = self.width, self.heads, self.kv_heads, self.head_dim
 
@@ -138,9 +138,9 @@ class Attention(nn.Module):
         if self.theta is not None:
             q, k = rotary(q, positions, self.theta), rotary(k, positions, self.theta)
         if cache is not None:
-            write = functools.partial(jax.lax.dynamic_update_slice_in_dim, start_index=start, axis=1)
-            k, v = write(cache["k"], k.astype(cache["k"].dtype)), write(cache["v"], v.astype(cache["v"].dtype))
-            cache = {"k": k, "v": v}
+            write = lambda name, new, axis: jax.lax.dynamic_update_slice_in_dim(cache[name], new.astype(cache[name].dtype), start, axis)
+            cache = {"k": write("k", jnp.einsum("BTKH->BKHT", k), 3), "v": write("v", jnp.einsum("BTKH->BKTH", v), 2)}
+            k, v = jnp.einsum("BKHS->BSKH", cache["k"]), jnp.einsum("BKSH->BSKH", cache["v"])
         out = self.attend(name_axes(q, "batch", "length", "heads", None), k, v, mask)  # [B, T, N, H]
         init = fan_in(N * H, self.out_scale)
         y = nn.Einsum((N, H, D), "BTNH,NHD->BTD", "o" in self.biases, self.dtype, kernel_init=init, name="o")(out)

@@ -159,12 +159,15 @@ class Decoder(nn.Module):
 def init_cache(
     config: DecoderConfig, segments: tuple[int, ...], batch: int, length: int, dtype: Any = jnp.float32
 ) -> dict[str, Any]:
-    """An empty cache of S = `length` slots: {segment: {"k", "v"}: f[l, B, S, K, H]}."""
-    slots = (batch, length, config.kv_heads, config.head_dim)
-    return {
-        segment_name(a, b): {key: jnp.zeros((b - a, *slots), dtype) for key in ("k", "v")}
-        for a, b in segment_bounds(segments)
-    }
+    """An empty cache of S = `length` slots: {segment: {"k": f[l, B, K, H, S], "v": f[l, B, K, S, H]}}."""
+    B, S, K, H = batch, length, config.kv_heads, config.head_dim
+    return {segment_name(a, b): {"k": jnp.zeros((b - a, B, K, H, S), dtype), "v": jnp.zeros((b - a, B, K, S, H), dtype)} for a, b in segment_bounds(segments)}
+
+
+def grow_cache(cache: dict[str, Any], slots: int) -> dict[str, Any]:
+    """The same cache with as many more, empty, at its end."""
+    end = {"k": 4, "v": 3}  # the axis of the slots
+    return {segment: {key: jnp.pad(leaf, [(0, slots * (axis == end[key])) for axis in range(5)]) for key, leaf in own.items()} for segment, own in cache.items()}
 
 
 # Llama 2: arXiv:2307.09288. Vicuna v1.5: Llama 2 fine-tuned, arXiv:2306.05685. Qwen2.5: arXiv:2412.15115.

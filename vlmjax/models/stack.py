@@ -42,7 +42,7 @@ class Stack(nn.Module):
         cache: dict[str, Any] | None = None,
         start: jax.Array | None = None,
     ) -> tuple[jax.Array, dict[str, Any] | None]:
-        """cache: {segment: {"k", "v"}: f[l, B, S, K, H]} or None; every layer reads the same positions, mask and start."""
+        """cache: {segment: of `init_cache`} or None; every layer reads the same positions, mask and start."""
         if self.remat not in REMAT:
             raise UserError(f"remat: {self.remat!r} is not one of {', '.join(REMAT)}{did_you_mean(self.remat, REMAT)}")
 
@@ -58,6 +58,8 @@ class Stack(nn.Module):
             name, length = segment_name(first, stop), stop - first
             unroll = length if self.unroll is True else min(max(int(self.unroll), 1), length)
             policy = REMAT[self.remat]
+            # jax makes no loop of 0, and one of a single turn copies what it carries: a cache, for every token.
+            turns = 0 if unroll == length else unroll
             # A loop keeps XLA from merging the recomputation with the forward pass; without one it must be forbidden to.
             body = layer if policy is None else nn.remat(layer, prevent_cse=unroll == length, policy=policy)
             scan = nn.scan(
@@ -66,7 +68,7 @@ class Stack(nn.Module):
                 split_rngs={"params": True, "dropout": True},
                 in_axes=(0, nn.broadcast, nn.broadcast, nn.broadcast),
                 length=length,
-                unroll=unroll,
+                unroll=turns,
             )
             x, caches[name] = scan(self.block(name=name), x, cache and cache[name], positions, mask, start)
         return x, (cache and caches)
