@@ -1,4 +1,5 @@
 import functools
+import re
 
 import jax
 import numpy as np
@@ -73,3 +74,15 @@ def test_answers_stop_at_the_end_token_and_padding_asks_nothing():
         cut = before.tolist().index(eos) + 1 if eos in before else NEW
         np.testing.assert_array_equal(after, np.where(np.arange(NEW) < cut, before, decode.AFTER_END))
     assert decode.until([5, 7, eos, 0], (NEVER, eos)) == [5, 7] and decode.until([5, 7], (NEVER,)) == [5, 7]
+
+
+def test_no_token_copies_the_cache():
+    """What the loop carries is written in place and read as it lies."""
+    model, B, S = tiny.model(), len(batch()["tokens"]), T + Q * (NEW - 1)
+    config = model.vlm.decoder.config
+    text = generate().lower(model.params, batch()).compile().as_text()
+    body = text.split("ENTRY")[0]  # the loop stands before it
+    K, H = config.kv_heads, config.head_dim
+    shapes = {re.escape(f"f32[{','.join(map(str, dims))}]") for axes in ((B, K, H, S), (B, K, S, H), (B, S, K, H)) for dims in (axes, (1, *axes))}
+    moved = re.findall(rf"%\S+ = (?:{'|'.join(shapes)})\S* (?:copy|transpose)\(.*", body)
+    assert re.search("|".join(shapes), body) and not moved, moved[:3]

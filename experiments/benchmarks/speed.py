@@ -9,8 +9,8 @@ without decay, two threads. Each side is a process of its own (speed_jax.py, spe
     answer8   eight at a time
 
 Nothing is timed before both sides agree on the loss, on three gradients and on the loss three updates later, or on every token. The reference is
-measured in variants: logits at all places or at the supervised ones; a cache that grows or one of fixed size. A ratio is their seconds over ours, for the
-variant that is faster: above 1 we are. Seconds of the first step count from the start of a process, compilation included, with nothing kept from before.
+measured in variants: logits at all places or at the supervised ones; a cache that grows or one of fixed size. A ratio is their seconds over ours,
+above 1 we are faster; what counts is the one to the variant that is faster. Seconds of the first step count from the start of a process, compilation included, with nothing kept from before.
 
     python experiments/benchmarks/speed.py --torch_python=PYTHON [--case=cpu] [--cells=stage1,answer8] [--repetitions=3] [--output=FILE]
 
@@ -87,14 +87,15 @@ def seconds_of(runs: Sequence[Mapping[str, float]], what: str) -> float:
 
 
 def summary(cell: Mapping[str, Any], what: str) -> dict[str, Any]:
-    """Medians over repetitions in seconds, by side and variant; the ratio to the faster variant, of medians and of each repetition."""
+    """Medians over repetitions in seconds, by side and variant; the ratio to each variant, and to the faster one also of each repetition."""
     by_turn: dict[str, list[float]] = {}
     for turn in cell["turns"]:
         by_turn.setdefault(turn["who"], []).append(seconds_of(turn["runs"], what))
     medians = {who: statistics.median(values) for who, values in by_turn.items()}
-    fastest = min((who for who in medians if who != OURS), key=medians.get)
+    ratios = {who: seconds / medians[OURS] for who, seconds in medians.items() if who != OURS}
+    fastest = min(ratios, key=ratios.get)
     each = [theirs / ours for ours, theirs in zip(by_turn[OURS], by_turn[fastest])]
-    return {"seconds": medians, "fastest": fastest, "ratio": medians[fastest] / medians[OURS], "least": min(each), "most": max(each)}
+    return {"seconds": medians, "ratios": ratios, "ratio": ratios[fastest], "least": min(each), "most": max(each)}
 
 
 MEASURES = {  # {measure: (what it is called, its unit in seconds, digits)}
@@ -115,9 +116,9 @@ def markdown(result: Mapping[str, Any]) -> list[str]:
         for measure in ("step",) if name in GRADIENTS else ("token", "first"):
             made, floor = summary(cell, measure), CELLS[name][2]
             what, unit, digits = MEASURES[measure]
-            seconds = {who: f"{value / unit:.{digits}f}" for who, value in made["seconds"].items()}
+            theirs = ", ".join(f"{made['seconds'][who] / unit:.{digits}f} ({who}, {ratio:.2f})" for who, ratio in made["ratios"].items())
             verdict = "" if measure == "first" else f"{floor:.2f} {'kept' if made['ratio'] >= floor else 'MISSED'}"
-            lines.append(f"| {name} | {what} | {seconds.pop(OURS)} | {', '.join(f'{value} ({who})' for who, value in seconds.items())} "
+            lines.append(f"| {name} | {what} | {made['seconds'][OURS] / unit:.{digits}f} | {theirs} "
                          f"| **{made['ratio']:.2f}** | {made['least']:.2f} to {made['most']:.2f} | {verdict} |")
     turns = [turn for cell in timed.values() for turn in cell["turns"]]
     case, checks = result["case"], [check for cell in result["cells"].values() for check in cell["checks"]]
