@@ -124,7 +124,7 @@ def markdown(result: Mapping[str, Any]) -> list[str]:
     case, checks = result["case"], [check for cell in result["cells"].values() for check in cell["checks"]]
     e, d = case["encoder"], case["decoder"]
     lines += ["", f"Encoder {e['layers']} x {e['width']}, {e['size']}/{e['patch']}; language model {d['layers']} x {d['width']}, vocabulary {d['vocab']:,}; steps of {case['rows']} rows of {case['length']} tokens, "
-              f"{case['targets']} of each supervised; prompts of {case['prompt']} tokens, an image in them, and {NEW_TOKENS} tokens after the first. float32, {case['threads']} threads. "
+              f"{case['targets']} of each supervised; prompts of {case['prompt']} tokens, an image in them, and {NEW_TOKENS} tokens after the first. float32, {case['threads']} thread{'s' * (case['threads'] > 1)} a side. "
               f"{len(checks)} checks, {sum(not check['agrees'] for check in checks)} failed."]
     if turns:
         pairs = lambda key, form: "; ".join(f"{name} {cell[key][OURS]:{form}} and {cell[key]['transformers']:{form}}" for name, cell in timed.items())
@@ -220,7 +220,7 @@ def main() -> int:
         (directory / "case.json").write_text(json.dumps(case))
         made = subprocess.run([sys.executable, str(HERE / "speed_jax.py"), str(directory), "prepare"], check=True, stdout=subprocess.PIPE, text=True)
         cpu = next((line.partition(":")[2].strip() for line in pathlib.Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")), "unknown")
-        result = {"date": str(datetime.date.today()), "commit": json.loads(made.stdout)["commit"], "machine": {"cpu": cpu, "cores": len(cores)}, "case": case, "repetitions": args.repetitions, "cells": {}}
+        result = {"date": str(datetime.date.today()), "commit": json.loads(made.stdout)["commit"], "machine": {"cpu": cpu, "cores": os.cpu_count()}, "case": case, "repetitions": args.repetitions, "cells": {}}
         for name in args.cells.split(","):
             cell = run_cell(name, case, directory, args.torch_python, args.repetitions)
             result["versions"] = cell.pop("versions")
