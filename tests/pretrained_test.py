@@ -1,6 +1,8 @@
 """Weights go straight into shards: two real processes read a checkpoint, each its own half of it."""
 import json
 
+import pytest
+
 from tests import processes
 from vlmjax import pretrained
 
@@ -50,6 +52,7 @@ print(json.dumps(out))
 """.replace("MODEL", MODEL)
 
 
+@pytest.mark.slow
 def test_each_process_reads_its_own_part_of_a_file_and_no_other():
     one, other = map(json.loads, processes.run(PROGRAM))
     sizes = {path: array.nbytes for path, array in pretrained.find(MODEL).arrays().items()}

@@ -63,7 +63,8 @@ def test_what_is_wrong_on_one_host_is_said_on_all_before_anything_is_written(tmp
     assert not any(not path.name.startswith(".") for path in (tmp_path / "run").iterdir())
 
 
-def test_sigterm_to_one_host_stops_all_at_one_step_and_another_number_goes_on(tmp_path):
+@pytest.mark.slow
+def test_sigterm_to_one_host_stops_all_at_one_step(tmp_path):
     processes = start(tmp_path, 2, "--config.stages.align.epochs=4.0")
     wait_for_a_checkpoint(tmp_path, processes)
     processes[1].send_signal(signal.SIGTERM)

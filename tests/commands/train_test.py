@@ -135,6 +135,7 @@ def test_a_workdir_that_cannot_be_written_or_holds_something_else(tmp_path, caps
     assert "is not empty and holds no run" in fails(capsys, "train", f"--config={DEMO}", f"--workdir={tmp_path}/mine")
 
 
+@pytest.mark.slow
 def test_broken_images_stop_a_run_that_meets_too_many_of_them(tmp_path, capsys, monkeypatch):
     opened = easy_vqa.open_source
 

@@ -52,6 +52,7 @@ def test_what_it_needs(arg, message, tmp_path, capsys):
     assert message in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_new_token_learns_beside_a_frozen_table(data, tmp_path, capsys):
     """The answers are one word that the vocabulary did not have; everything but its row is frozen."""
     rows = json.loads(data.read_text())

@@ -40,7 +40,7 @@ def data(tmp_path_factory):
     return root
 
 
-@pytest.mark.parametrize("recipe, resize", [("llava_1_5", "pad"), ("llava", "crop")])
+@pytest.mark.parametrize("recipe, resize", [("llava_1_5", "pad"), pytest.param("llava", "crop", marks=pytest.mark.slow)])
 def test_two_steps_of_both_stages(data, tmp_path, capsys, recipe, resize):
     assert main(["train", f"--config=experiments/{recipe}.py:tiny", f"--workdir={tmp_path}/run", f"--data_dir={data}"]) == 0, capsys.readouterr().err
     align, instruct = json.loads((tmp_path / "run" / "record.json").read_text())["stages"]

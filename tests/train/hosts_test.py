@@ -60,7 +60,8 @@ def whole(tmp_path_factory):
     return rows
 
 
-@pytest.mark.parametrize("count", [1, pytest.param(4, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("count", [1, 4])
 def test_saved_on_two_hosts_and_continued_on_another_number(whole, tmp_path, count):
     first = run(tmp_path, 2, stop=4)
     assert len(first) == 4

@@ -75,6 +75,7 @@ def test_only_a_stage_with_dropout_draws():
     assert draws(stage()) and not draws(stage(config=dataclasses.replace(LORA, dropout=0.0)))
 
 
+@pytest.mark.slow
 def test_eight_devices_have_the_gradients_of_one():
     everywhere = dataclasses.replace(LORA, dropout=0.0, targets=(".*",))
     rng = np.random.default_rng(0)

@@ -101,6 +101,7 @@ def test_optimizer_state_of_a_frozen_component_is_never_made():
     assert isinstance(stage.labels["projector/linear_0/kernel"], optim.Label)
 
 
+@pytest.mark.slow
 def test_the_contrastive_loss_sees_all_rows_of_all_devices():
     def losses(mesh):
         stage = tiny.stage("contrast", mesh=mesh, objective="contrastive", trainable=((".*", True),), steps=8)
