@@ -58,8 +58,9 @@ class Stack(nn.Module):
             name, length = segment_name(first, stop), stop - first
             unroll = length if self.unroll is True else min(max(int(self.unroll), 1), length)
             policy = REMAT[self.remat]
-            # jax makes no loop of 0, and one of a single turn copies what it carries: a cache, for every token.
-            turns = 0 if unroll == length else unroll
+            # jax makes no loop of 0, and one of a single turn copies what it carries: a cache, for every token. Without a cache that turn is worth a
+            # quarter of a training step on a CPU: XLA orders what stands in it by itself.
+            turns = 0 if unroll == length and cache is not None else unroll
             # A loop keeps XLA from merging the recomputation with the forward pass; without one it must be forbidden to.
             body = layer if policy is None else nn.remat(layer, prevent_cse=unroll == length, policy=policy)
             scan = nn.scan(
