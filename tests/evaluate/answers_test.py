@@ -1,4 +1,7 @@
 """An evaluation that is interrupted goes on where it was, and ends as if it had not been."""
+import json
+
+import numpy as np
 import pytest
 
 from tests.evaluate import tiny
@@ -37,7 +40,7 @@ def test_answers_of_another_model_or_of_other_batches_are_not_taken(tmp_path):
     with pytest.raises(Stopped):
         ask(tmp_path / "cut", tiny.oracle(), 2)
     other = tiny.oracle()
-    object.__setattr__(other, "params", {"w": tiny.np.ones(3, tiny.np.float32)})
+    object.__setattr__(other, "params", {"w": np.ones(3, np.float32)})
     assert ask(tmp_path / "cut", other)[2] == whole
     with pytest.raises(Stopped):
         ask(tmp_path / "cut", tiny.oracle(), 2)
@@ -49,7 +52,7 @@ def test_other_processes_of_a_job_take_what_the_first_reads_and_write_nothing(tm
         ask(tmp_path, tiny.oracle(), 2)
     first, told = Answers(tmp_path, "tiny"), []
     first._share = lambda read: told.append(read()) or told[-1]
-    fingerprint = __import__("json").loads(next((tmp_path / "predictions" / "tiny.parts").iterdir()).read_text())["fingerprint"]
+    fingerprint = json.loads(next((tmp_path / "predictions" / "tiny.parts").iterdir()).read_text())["fingerprint"]
     first.begin(fingerprint)
     other = Answers("nowhere", "tiny", writes=False, share=lambda read: told[0], every=0.0)
     other.begin(fingerprint)

@@ -58,9 +58,9 @@ def evaluate(bundle: Bundle, task: Task, data_dir: str, split: str = "test", con
     distinct = list(dict.fromkeys(request for asked in requests.values() for request in asked))
     names = {request: item.id for asked in requests.values() for request, item in zip(asked, items)}
     answer = _choose if task.choices else _generate
-    model = proof.sha256(proof.digests(bundle.params))
+    model, data, prompt = proof.sha256(proof.digests(bundle.params)), data_hash(source, items), _prompt(bundle, task, items[0])
     kept = kept or Answers()
-    asked_of = [model, task.name, task.max_new_tokens, task.choices, batch_rows, length, [[[(t.role, t.text) for t in r.turns], r.shown] for r in distinct]]
+    asked_of = [model, data, prompt, repr(bundle.layout), task.name, task.max_new_tokens, task.choices, batch_rows, length, [[[(t.role, t.text) for t in r.turns], r.shown] for r in distinct]]
     kept.begin(hashlib.sha256(json.dumps(asked_of).encode()).hexdigest())
     answers = answer(bundle, task, source, distinct, names, batch_rows, length, progress, kept) if distinct else {}
     texts = {control: [answers[request] for request in asked] for control, asked in requests.items()}
@@ -71,7 +71,7 @@ def evaluate(bundle: Bundle, task: Task, data_dir: str, split: str = "test", con
                     "control": control, "prediction": text, "correct": _score(task, text, item.answer)}
                    for control in controls for item, text in zip(items, texts[control])]
     provenance = {
-        "data": data_hash(source, items), "split": split, "items": len(items), "model": model, "prompt": _prompt(bundle, task, items[0]), "parser": task.parser,
+        "data": data, "split": split, "items": len(items), "model": model, "prompt": prompt, "parser": task.parser,
         "image": dataclasses.asdict(bundle.layout) if bundle.layout else None, "seed": seed, "sample": sample, "commit": record.git_commit(),
     }
     return {**rescore(predictions, task), "provenance": provenance}, predictions
@@ -268,7 +268,7 @@ def _prompt(bundle: Bundle, task: Task, item: Item) -> str:
 
 
 def write(workdir: epath.PathLike, task: str, results: Mapping[str, Any], predictions: Sequence[Mapping[str, Any]], kept: Answers | None = None) -> None:
-    """`predictions/TASK.jsonl`, then the task's entry in `results.json`, whose other entries stay. `kept` is no longer needed in between."""
+    """`predictions/TASK.jsonl`, then the task's entry in `results.json`, whose other entries stay. `kept` is cleared in between."""
     workdir = epath.Path(workdir)
     files.write(workdir / "predictions" / f"{task}.jsonl", "".join(json.dumps(row) + "\n" for row in predictions))
     if kept:

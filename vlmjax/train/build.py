@@ -73,7 +73,8 @@ class CompileConfig:
 class StageConfig:
     """One stage. `batch` counts rows of `length` tokens, with at most `images` images and `targets` supervised tokens each.
 
-    data: ((`NAME:SPLIT:VIEW`, passes over it per epoch), …); with the mixture `weights`, (…, its share of an epoch's examples). per_group: examples about one image that share its row and tokens.
+    data: ((`NAME:SPLIT:VIEW`, passes over it per epoch), …); with the mixture `weights`, (…, its share of an epoch's examples).
+    per_group: examples about one image that share its row and tokens.
     resize: the image treatment (layout.RESIZE_RULES). template: of its conversations, empty: the run's.
     max_unusable: share of the examples that may be left out because no row can hold them or nothing in them is supervised.
     max_broken: share of the examples of its sources that may have an image that cannot be read; the stage stops when it has met more.

@@ -5,7 +5,7 @@ import jax
 import orbax.checkpoint as ocp
 from etils import epath
 
-from vlmjax import files, param_rules
+from vlmjax import files, hosts, param_rules
 from vlmjax.errors import UserError
 from vlmjax.train import proof, state
 from vlmjax.train.metrics import say
@@ -77,6 +77,7 @@ class Checkpoints:
             raise UserError(f"{error}; remove it, and the same command goes on from the step before")
         if jax.process_index() == 0:
             epath.Path(self.directory / str(step)).rename(self.directory / f"damaged-{step}")
+        hosts.job().barrier()  # nobody looks for the newest step before it is away
         self._manager.reload()
         before = self.latest()
         say(f"{error}; set aside as damaged-{step}, {'going on from step ' + str(before) if before is not None else 'the stage begins again'}")
