@@ -1,8 +1,13 @@
 import importlib.util
 
+import jax
+import jax.numpy as jnp
+import numpy as np
 import pytest
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from vlmjax.__main__ import main
+from vlmjax.plan.hlo import Program
 from vlmjax.plan.topologies import TOPOLOGIES, find, larger
 
 
@@ -42,3 +47,16 @@ def test_the_compiler_has_as_many_devices_as_the_slice_has_chips(name):
     devices = find(name).devices()
     assert len(devices) == find(name).chips and len({d.process_index for d in devices}) == find(name).hosts
     assert find(name).chip.usable > 0 and {d.device_kind for d in devices} <= set(find(name).chip.kinds)
+
+
+@pytest.mark.skipif(importlib.util.find_spec("libtpu") is None, reason="libtpu is not installed: pip install 'vlmjax[tpu]'")
+def test_the_compiler_makes_an_all_reduce_and_a_slice_of_a_reduce_scatter():
+    """Why a plan shows twice the bytes for gradients that are split over 64 chips and more (launch/README.md): the program cannot ask for less. When this fails,
+    that paragraph is out of date."""
+    mesh = Mesh(np.array(find("v5e-64").devices()), ("fsdp",))
+    rows = jax.ShapeDtypeStruct((64 * 512, 256), jnp.bfloat16, sharding=NamedSharding(mesh, PartitionSpec("fsdp")))
+    scatter = jax.shard_map(lambda x: jax.lax.psum_scatter(x, "fsdp", scatter_dimension=0, tiled=True), mesh=mesh, in_specs=PartitionSpec("fsdp"), out_specs=PartitionSpec("fsdp"))
+    lowered = jax.jit(scatter).lower(rows)
+    assert "reduce_scatter" in lowered.as_text()
+    found = Program(lowered.compile().as_text()).collectives()
+    assert set(found) == {"all-reduce"} and found["all-reduce"]["count"] == 1
