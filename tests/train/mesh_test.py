@@ -12,9 +12,9 @@ MESHES = [dict(fsdp=8), dict(replica=2, fsdp=2, tensor=2), dict(replica=1, fsdp=
 INSTRUCT = (("encoder/.*", False), (".*", True))  # as in loop_test, and as many steps: on one device the same program
 
 
-def five_steps(mesh):
+def five_steps(mesh, **changes):
     """→ (gradients of the first step, losses of five steps)."""
-    stage = tiny.stage(mesh=mesh, trainable=INSTRUCT, steps=6)
+    stage = tiny.stage(mesh=mesh, trainable=INSTRUCT, steps=6, **changes)
     train, data, compiled = loop.start_state(stage, tiny.truth(stage)), tiny.FakeData(stage), stage.compile()
     place = lambda s: jax.device_put(data.batch(s), sharding.batch(mesh))
     with build.context(mesh):
@@ -42,6 +42,16 @@ def test_the_losses_of_one_device_come_out(alone, shape):
     assert kernel.addressable_shards[0].data.size * 8 == kernel.size * shape.get("replica", 1)
     moments = {path: leaf for path, leaf in param_rules.flatten(train.learned.opt_state).items() if path.endswith("mlp/up/kernel")}
     assert len(moments) == 2 and all(leaf.sharding == kernel.sharding for leaf in moments.values())
+
+
+def test_splash_on_a_mesh_gives_the_losses_of_the_plain_attention(alone):
+    """Interpreted, rows and heads split over devices, the row padded to the kernel's tiles; the stage says what it runs."""
+    mesh = sharding.make_mesh(sharding.MeshConfig(replica=2, fsdp=2, tensor=2))
+    assert tiny.stage(mesh=mesh, attention="splash").attention.startswith("splash (Pallas)") and tiny.stage(mesh=mesh).attention == "plain (XLA)"
+    grads, losses, _ = five_steps(mesh, attention="splash")
+    for path, want in alone[0].items():
+        assert np.linalg.norm(grads[path] - want) <= 1e-5 * np.linalg.norm(want), path
+    np.testing.assert_allclose(losses, alone[1], rtol=1e-4)
 
 
 def test_gradient_accumulation_changes_nothing_but_the_order_of_sums(alone):

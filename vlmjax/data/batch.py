@@ -48,8 +48,8 @@ def spec(objective: str, shape: BatchShape) -> dict[str, tuple[tuple[int, ...], 
     raise UserError(f"objective: {objective!r} is not one of contrastive, next_token")
 
 
-def check(batch: dict[str, np.ndarray], objective: str, shape: BatchShape, vocabulary: int) -> None:
-    """Refuses a batch that is not what the compiled step expects, naming the key."""
+def check(batch: dict[str, np.ndarray], objective: str, shape: BatchShape, vocabulary: int, by_segments: bool = False) -> None:
+    """Refuses a batch that is not what the compiled step expects, naming the key. by_segments: its attention reads nothing but segments."""
     want = spec(objective, shape)
     if set(batch) != set(want):
         raise UserError(f"batch: keys {sorted(set(batch) ^ set(want))} are missing or not in the contract for {objective}")
@@ -59,6 +59,9 @@ def check(batch: dict[str, np.ndarray], objective: str, shape: BatchShape, vocab
     for key in ("tokens", "targets"):
         if key in batch and batch[key].size and not (0 <= batch[key].min() and batch[key].max() < vocabulary):
             raise UserError(f"batch: {key} holds the id {batch[key].max()}, the vocabulary has {vocabulary}")
+    for key in ("parents", "prefix"):
+        if by_segments and batch[key].any():
+            raise UserError(f"batch: {key} is used, and the stage's attention sees nothing but segments; set attention='plain'")
 
 
 def fake(objective: str, shape: BatchShape, vocabulary: int, tokens_per_image: int, seed: int = 0) -> dict[str, np.ndarray]:

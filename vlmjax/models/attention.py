@@ -1,4 +1,5 @@
 """Attention: who sees whom, rotary positions, and the projections around a plain attention that a kernel can replace."""
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -12,6 +13,17 @@ from vlmjax.models.parts import fan_in, name_axes
 
 Attend = Callable[[jax.Array, jax.Array, jax.Array, jax.Array | None], jax.Array]
 Cache = dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class BySegments:
+    """An attention with a rule of its own, simpler than `visible`: a token sees itself and the earlier tokens of its segment, in the order of the row. In place of a
+    mask it reads the segments, i32[B, T]; rows with parents or a prefix are not for it."""
+
+    function: Callable[[jax.Array, jax.Array, jax.Array, jax.Array], jax.Array]
+
+    def __call__(self, q: jax.Array, k: jax.Array, v: jax.Array, segments: jax.Array) -> jax.Array:
+        return self.function(q, k, v, segments)
 
 
 def visible(

@@ -7,7 +7,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from vlmjax.models.attention import visible
+from vlmjax.models.attention import BySegments, visible
 from vlmjax.models.decoder import Decoder
 from vlmjax.models.lora import dropout
 from vlmjax.models.parts import name_axes
@@ -74,7 +74,7 @@ class VLM:
         """f[B, T, D] after the decoder's final norm, every place of the row; with `capture` also the decoder's intermediates (see
         stack.hidden_states). key: of dropout, None: none is dropped."""
         segments, positions = batch["segments"], batch["positions"]
-        mask = visible(segments, positions, batch["parents"], segments, positions, batch["prefix"])
+        mask = segments if isinstance(self.decoder.attend, BySegments) else visible(segments, positions, batch["parents"], segments, positions, batch["prefix"])
         inputs = {"params": params["decoder"]}, self.inputs(params, batch, key), positions, mask
         if capture:
             (hidden, _), captured = self.decoder.apply(*inputs, mutable=["intermediates"])

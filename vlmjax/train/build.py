@@ -11,11 +11,12 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
 
-from vlmjax import losses, optim, param_rules, sharding, stacks
+from vlmjax import kernels, losses, optim, param_rules, sharding, stacks
 from vlmjax.data import batch as batches
 from vlmjax.data.mixture import MIXTURES
 from vlmjax.errors import UserError, did_you_mean
 from vlmjax.models import clip, decoder, init_params, projector, vit
+from vlmjax.models.attention import BySegments
 from vlmjax.models.lora import LoRAConfig
 from vlmjax.models.vlm import VLM
 from vlmjax.train import state, step
@@ -79,6 +80,7 @@ class StageConfig:
     max_unusable: share of the examples that may be left out because no row can hold them or nothing in them is supervised.
     max_broken: share of the examples of its sources that may have an image that cannot be read; the stage stops when it has met more.
     Either `steps` or `epochs` is given.
+    attention: of the language model, one of kernels.NAMES; `auto` is the best that the devices and the rows allow.
 
     weighting: what a supervised token counts, n of them being in its example: `token` 1, `example` 1/n (every example counts the same),
     `sqrt` 1/√n (loss_reduction `square` of OpenGVLab/InternVL: len2weight in internvl_chat/internvl/train/internvl_chat_finetune.py). Each
@@ -101,6 +103,7 @@ class StageConfig:
     epochs: float | None = None
     weighting: str = "token"
     mixture: str = "passes"
+    attention: str = "auto"
     accumulate: int = 1
     skip_nonfinite: int = 0
     max_unusable: float = 0.0
@@ -144,6 +147,12 @@ class Stage:
     step: Callable
     abstract: state.TrainState  # ShapeDtypeStructs with shardings
     components: tuple[str, ...]
+    attention: str  # of the language model, in words; empty without one
+
+    @property
+    def by_segments(self) -> bool:
+        """Whether its attention reads segments alone, so that its rows may have neither parents nor a prefix."""
+        return isinstance(getattr(getattr(self.model, "decoder", None), "attend", None), BySegments)
 
     def abstract_batch(self) -> dict[str, jax.ShapeDtypeStruct]:
         place = sharding.batch(self.mesh)
@@ -294,8 +303,15 @@ def stage(name: str, config: StageConfig, available: dict[str, nn.Module], preci
     config.check(where, mesh)
     parts = needed(available, config.objective, config.images, where)
     by_layer = optim.labels(list(stacks.expand(abstract_params(parts))), config.trainable, config.optimizer, where)
-    parts = recut(parts, by_layer)
-    model = join(parts)
+    parts, attention = recut(parts, by_layer), ""
+    computing = dict(parts)
+    if "decoder" in parts:
+        try:
+            attend, attention = kernels.choose(config.attention, parts["decoder"].config, mesh, config.per_group)
+        except UserError as error:
+            raise UserError(f"{where}.attention: {error}") from None
+        computing["decoder"] = parts["decoder"].clone(attend=attend)
+    model = join(computing)
     loss = loss_of(model, config.objective)
     optimizer = optim.make(config.optimizer, by_layer, steps, jnp.dtype(precision.moments))
     shape = batch_shape(config, parts["encoder"].config if "encoder" in parts else None)
@@ -303,7 +319,7 @@ def stage(name: str, config: StageConfig, available: dict[str, nn.Module], preci
     drops = any(part.config.lora and part.config.lora.dropout for part in parts.values() if hasattr(getattr(part, "config", None), "lora"))
     key = (lambda number: jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), zlib.crc32(name.encode())), number)) if drops else None
     program = step.make(loss, optimizer, optim.schedule(config.optimizer, steps), config.accumulate, key)
-    return Stage(name, config, steps, mesh, shape, model, by_layer, loss, optimizer, program, abstract, tuple(parts))
+    return Stage(name, config, steps, mesh, shape, model, by_layer, loss, optimizer, program, abstract, tuple(parts), attention)
 
 
 def abstract_state(params: dict[str, jax.ShapeDtypeStruct], by_layer: dict[str, optim.Label], optimizer: optax.GradientTransformation,

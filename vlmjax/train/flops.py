@@ -29,7 +29,8 @@ def of_jaxpr(jaxpr: core.Jaxpr) -> int:
         elif name == "cond":
             total += max(of_jaxpr(branch.jaxpr) for branch in eqn.params["branches"])
         else:
-            times = eqn.params["length"] if name == "scan" else 1
+            # A kernel runs once for each point of its grid; blocks that it skips because of a mask count.
+            times = eqn.params["length"] if name == "scan" else math.prod(eqn.params["grid_mapping"].grid) if name == "pallas_call" else 1
             total += times * sum(of_jaxpr(inner) for inner in _inner(eqn.params))
     return total
 

@@ -136,7 +136,7 @@ def _steps(stage, train, iterator, data, compiled, checkpoints, writer, quaranti
         """The batch of a step on the devices. One that the step was not compiled for saves the state before it."""
         before, rows = iterator.get_state(), meter.draw(iterator)
         try:
-            batches.check(rows, stage.config.objective, local, _vocabulary(stage))
+            batches.check(rows, stage.config.objective, local, _vocabulary(stage), stage.by_segments)
         except UserError:
             if jax.process_count() > 1:  # the others may be in the step: nothing here waits for them, and what was saved last stays
                 raise
@@ -158,7 +158,7 @@ def _steps(stage, train, iterator, data, compiled, checkpoints, writer, quaranti
     ready = draw(first) if first < stage.steps else None  # what is wrong with the first batch is said before minutes of compiling
     tolerable()
     compiled = compiled or stage.compile()
-    metrics.say(f"{stage.name}: {meter.about}")
+    metrics.say(f"{stage.name}: {meter.about}" + (f"; attention: {stage.attention}" if stage.attention else ""))
     progress = metrics.Progress(stage.name, first, stage.steps, logging)
     meter.start()
     for number in range(first, stage.steps):

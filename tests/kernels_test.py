@@ -1,0 +1,81 @@
+"""Kernels against the plain attention: fresh random inputs, packed rows, float32."""
+import importlib.util
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import NamedSharding, PartitionSpec
+
+from vlmjax import kernels, sharding
+from vlmjax.errors import UserError
+from vlmjax.models import decoder
+from vlmjax.models.attention import attend, visible
+from vlmjax.plan.hlo import Program
+from vlmjax.plan.topologies import find
+from vlmjax.train import build, flops
+
+
+def packed(rng, B, T):
+    """Segments of random lengths, 1, 2, …, then padding: i32[B, T]."""
+    segments = np.zeros((B, T), np.int32)
+    for row in segments:
+        cuts = np.sort(rng.choice(np.arange(1, T), 3, replace=False))
+        for n, (start, stop) in enumerate(zip([0, *cuts[:-1]], cuts), 1):
+            row[start:stop] = n
+    return segments
+
+
+def both(T, N, K, H, seed):
+    """(loss and gradients by the plain attention, by splash) of what real tokens read."""
+    rng = np.random.default_rng(seed)
+    B = 2
+    segments = jnp.asarray(packed(rng, B, T))
+    q, k, v = (jnp.asarray(rng.normal(size=(B, T, heads, H)), jnp.float32) for heads in (N, K, K))
+    weights = jnp.asarray(rng.normal(size=(B, T, N, H)), jnp.float32) * (segments > 0)[:, :, None, None]
+    order = jnp.broadcast_to(jnp.arange(T), (B, T))
+    mask = visible(segments, order, jnp.zeros_like(segments), segments, order)
+    run = lambda function, rule: jax.value_and_grad(lambda *x: jnp.sum(function(*x, rule) * weights), argnums=(0, 1, 2))(q, k, v)
+    return run(attend, mask), run(kernels.splash(interpret=True), segments)
+
+
+@pytest.mark.parametrize("T, N, K, H", [(256, 2, 2, 64), (200, 4, 2, 128), (384, 3, 1, 32)])
+def test_splash_is_the_plain_attention_of_packed_rows(T, N, K, H):
+    with jax.default_matmul_precision("highest"):
+        plain, splash = both(T, N, K, H, seed=T)
+    for a, b in zip(jax.tree.leaves(plain), jax.tree.leaves(splash), strict=True):
+        assert np.linalg.norm(a - b) <= 1e-5 * np.linalg.norm(a)
+
+
+def test_the_devices_and_the_rows_decide():
+    config, mesh = decoder.VARIANTS["tiny-64"], sharding.make_mesh(sharding.MeshConfig(), jax.devices()[:1])
+    assert kernels.choose("auto", config, mesh, 1) == (attend, "plain (XLA)")
+    assert "interpreted on a cpu" in kernels.choose("splash", config, mesh, 1).about
+    with pytest.raises(UserError, match="per_group=4 lets questions share an image's tokens"):
+        kernels.choose("splash", config, mesh, 4)
+    with pytest.raises(UserError, match="'spalsh' is not known; did you mean 'splash'"):
+        kernels.choose("spalsh", config, mesh, 1)
+    with pytest.raises(UserError, match="4 heads of 4 keys do not divide over tensor=8"):
+        kernels.choose("splash", config, sharding.make_mesh(sharding.MeshConfig(fsdp=1, tensor=8)), 1)
+
+
+def test_both_attentions_have_the_same_flops_forward():
+    """Blocks that the mask skips count, as the plain attention's hidden pairs do: two products of T² · N · H."""
+    x, segments = jax.ShapeDtypeStruct((2, 256, 4, 64), jnp.float32), jax.ShapeDtypeStruct((2, 256), jnp.int32)
+    assert flops.count(kernels.splash(interpret=True), x, x, x, segments) == 2 * 2 * 2 * 256 * 256 * 4 * 64
+
+
+@pytest.mark.skipif(importlib.util.find_spec("libtpu") is None, reason="libtpu is not installed: pip install 'vlmjax[tpu]'")
+@pytest.mark.parametrize("slice_, tensor, T", [("v5e-16", 1, 1024), ("v4-8", 2, 768)])
+def test_it_compiles_for_tpus_and_never_holds_the_logits(slice_, tensor, T):
+    """Forward and backward, bfloat16, rows and heads split; the plain attention holds more than one set of N · T² logits."""
+    mesh = sharding.make_mesh(sharding.MeshConfig(tensor=tensor), find(slice_).devices())
+    place = NamedSharding(mesh, PartitionSpec(("replica", "fsdp"), None, "tensor"))
+    B, N = sharding.row_shards(mesh), 8
+    x = jax.ShapeDtypeStruct((B, T, N, 128), jnp.bfloat16, sharding=place)
+    segments = jax.ShapeDtypeStruct((B, T), jnp.int32, sharding=sharding.batch(mesh))
+    function = kernels.choose("auto", decoder.VARIANTS["vicuna-7b"], mesh, 1).attend
+    with build.context(mesh), jax.default_matmul_precision("highest"):
+        program = jax.jit(jax.grad(lambda q, k, v, s: jnp.sum(function(q, k, v, s).astype(jnp.float32)), argnums=(0, 1, 2))).lower(x, x, x, segments).compile()
+    assert program.memory_analysis().temp_size_in_bytes < N // tensor * T * T * 4
+    assert not Program(program.as_text()).collectives()

@@ -1,0 +1,90 @@
+"""Attention for the kind of device that a stage's mesh has: a kernel where there is one, else the plain one of models/attention.py."""
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.experimental.pallas.ops.tpu import splash_attention as splash_attention
+from jax.sharding import Mesh, PartitionSpec
+
+from vlmjax.errors import UserError, did_you_mean
+from vlmjax.models.attention import Attend, BySegments, attend
+from vlmjax.models.decoder import DecoderConfig
+
+NAMES = ("auto", "plain", "splash")
+LANES = 128
+# Tokens of a block of queries or keys, the largest that divides a row.
+BLOCKS = (512, 384, 256, LANES)
+
+
+class Choice(NamedTuple):
+    """about: which attention, and why, in words."""
+
+    attend: Attend
+    about: str
+
+
+def choose(name: str, config: DecoderConfig, mesh: Mesh, per_group: int) -> Choice:
+    """The attention of a language model on the devices of a mesh. `auto`: splash on TPUs for rows that it can take. UserError where the one that is named cannot."""
+    if name not in NAMES:
+        raise UserError(f"{name!r} is not known{did_you_mean(name, NAMES)}")
+    platform, tensor = mesh.devices.flat[0].platform, mesh.shape["tensor"]
+    obstacle = (f"per_group={per_group} lets questions share an image's tokens, which splash does not see" if per_group > 1 else
+                f"{config.heads} heads of {config.kv_heads} keys do not divide over tensor={tensor}" if config.heads % tensor or config.kv_heads % tensor else "")
+    if name == "splash" and obstacle:
+        raise UserError(f"splash: {obstacle}")
+    if name == "splash" or name == "auto" and platform == "tpu" and not obstacle:
+        interpreted = platform != "tpu"
+        return Choice(splash(interpreted), "splash (Pallas), causal within segments" + (f", interpreted on a {platform}: for tests, slow" if interpreted else ""))
+    return Choice(attend, f"plain (XLA){f', as {obstacle}' if obstacle and platform == 'tpu' else ''}")
+
+
+@functools.cache
+def splash(interpret: bool = False) -> BySegments:
+    """JAX's splash attention, which never writes a row's T² logits to memory (after FlashAttention, arXiv:2205.14135). interpret: on any device, slowly."""
+    return BySegments(functools.partial(_splash, interpret=interpret))
+
+
+def _splash(q: jax.Array, k: jax.Array, v: jax.Array, segments: jax.Array, *, interpret: bool) -> jax.Array:
+    """q: f[B, T, N, H]. k, v: f[B, T, K, H], K divides N. segments: i32[B, T]. Rows lie whole on a device, heads are split over `tensor`. Returns f[B, T, N, H]."""
+    T, H = q.shape[1], q.shape[3]
+    pad = -T % LANES  # padding is a segment of its own, 0
+    q, k, v = (jnp.pad(jnp.einsum("BTNH->BNTH", x), ((0, 0), (0, 0), (0, pad), (0, 0))) for x in (q * jnp.asarray(H**-0.5, q.dtype), k, v))
+    segments = jnp.pad(segments, ((0, 0), (0, pad)))
+
+    own = functools.partial(_own, interpret)
+    if not jax.sharding.get_abstract_mesh().empty:
+        rows = ("replica", "fsdp")
+        places = PartitionSpec(rows, "tensor")
+        own = jax.shard_map(own, in_specs=(places, places, places, PartitionSpec(rows)), out_specs=places, check_vma=False)
+    return jnp.einsum("BNTH->BTNH", own(q, k, v, segments)[:, :, :T])
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _own(interpret: bool, q: jax.Array, k: jax.Array, v: jax.Array, segments: jax.Array) -> jax.Array:
+    """The rows and heads of one device: f[B, N, T, H], with f[B, K, T, H] and i32[B, T]."""
+    return _forward(interpret, q, k, v, segments)[0]
+
+
+def _forward(interpret, q, k, v, segments):
+    heads, length = q.shape[1:3]
+    block = next(size for size in BLOCKS if length % size == 0)
+    kernel = splash_attention.make_splash_mha(
+        splash_attention.MultiHeadMask([splash_attention.CausalMask((length, length))] * heads), head_shards=1, q_seq_shards=1, interpret=interpret,
+        block_sizes=splash_attention.BlockSizes(block_q=block, block_kv=block, block_q_dkv=block, block_kv_dkv=block, block_q_dq=block, block_kv_dq=block))
+    with _precision(q):
+        return jax.vjp(lambda *x: jax.vmap(kernel)(*x, splash_attention.SegmentIds(segments, segments)), q, k, v)
+
+
+def _backward(interpret, backward, g):
+    with _precision(g):
+        return *backward(g), None
+
+
+_own.defvjp(_forward, _backward)
+
+
+def _precision(x: jax.Array):
+    """Products of float32 are exact, as everywhere (commands/common.py); the kernel's compiler knows no exact product of bfloat16, whose products are exact anyway. Forward
+    and backward passes are traced at different times, hence their own rule of differentiation."""
+    return jax.default_matmul_precision("highest" if x.dtype == jnp.float32 else "default")
