@@ -18,7 +18,7 @@ from vlmjax.errors import UserError
 
 T = TypeVar("T")
 
-# Row groups that a process keeps. Of images one has 100 to 1,000 rows as published, some 30 to 300 MB; of texts a hundredth of that.
+# Row groups that a process keeps. huggingface/datasets writes 100 rows with images into one, some 30 MB; its texts are a hundredth of that.
 KEPT = 4
 
 _lock = threading.RLock()
@@ -91,7 +91,8 @@ def _with(path: str, size: int, footer: parquet.FileMetaData | None, use: Callab
     if File(path).size() != size:
         raise UserError(f"{shown(path)}: has changed since it was opened; start again")
     try:
-        with fsspec.open(path, "rb") if "://" in path else open(path, "rb") as stream, parquet.ParquetFile(stream, metadata=footer, page_checksum_verification=True) as file:
+        stream = fsspec.open(path, "rb") if "://" in path else open(path, "rb")
+        with stream as opened, parquet.ParquetFile(opened, metadata=footer, page_checksum_verification=True) as file:
             return use(file)
     except Exception as error:  # Arrow and stores raise what they define
         raise UserError(f"{shown(path)}: is not a readable Parquet file: {files.reason(error)[:200]} (is the download complete?)") from None

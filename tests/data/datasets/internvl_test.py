@@ -118,6 +118,8 @@ def test_what_is_left_out(tmp_path):
 
 @pytest.mark.parametrize("meta, message", [
     ("{", "meta.json: is not JSON"),
+    ("[" * 100_000, "meta.json: is not JSON"),
+    ('{"a": {}, "a": {}}', "meta.json: has 'a' 2 times"),
     ([], "meta.json: is not {NAME"),
     ({}, "meta.json: is not {NAME"),
     ({"a": 3}, "meta.json: is not {NAME"),

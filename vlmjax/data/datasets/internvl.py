@@ -18,6 +18,7 @@ What becomes of an entry, after OpenGVLab/InternVL, LazySupervisedDataset in int
 The k-th time around, an example's id begins with `internvl@k`. Image keys are ROOT/PATH, so that entries about one folder share its images.
 """
 import bisect
+import collections
 import dataclasses
 import functools
 import itertools
@@ -135,7 +136,14 @@ def _conversation(root: str, tiles: bool, row: Any) -> tuple[tuple[str, ...], tu
 
 
 def _meta(file: File) -> dict[str, Entry]:
-    content = published.read_json(file)
+    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        """Of equal names JSON's readers keep the last and say nothing."""
+        for name, count in collections.Counter(name for name, _ in pairs).items():
+            if count > 1:
+                raise UserError(f"{shown(file.path)}: has {name!r} {count} times; give each entry a name of its own")
+        return dict(pairs)
+
+    content = published.read_json(file, once)
     if not isinstance(content, dict) or not content or not all(isinstance(value, dict) for value in content.values()):
         raise UserError(f"{shown(file.path)}: is not {{NAME: {{'root': …, 'annotation': …}}, …}}, as InternVL's meta files are")
     return {name: _entry(f"{shown(file.path)}: {name!r}", value) for name, value in content.items()}
