@@ -4,6 +4,7 @@ A read opens its file anew and moves no position that others share: one object s
 """
 import contextlib
 import dataclasses
+import glob
 import io
 import os
 from collections.abc import Iterator
@@ -69,14 +70,29 @@ class File:
                 return fs.exists(path)
             return os.path.exists(self.path)
 
-    def archives(self) -> list[str]:
-        """The zip archives in a folder, by name."""
+    def is_folder(self) -> bool:
+        with self._faults():
+            if "://" in self.path:
+                fs, path = fsspec.core.url_to_fs(self.path)
+                return fs.isdir(path)
+            return os.path.isdir(self.path)
+
+    def listing(self, suffix: str) -> list[str]:
+        """The files in a folder whose names end with `suffix`, in whatever case, by name."""
         with self._faults():
             if "://" not in self.path:
-                return sorted(entry.path for entry in os.scandir(self.path) if entry.name.lower().endswith(".zip") and entry.is_file())
+                return sorted(entry.path for entry in os.scandir(self.path) if entry.name.lower().endswith(suffix) and entry.is_file())
             fs, path = fsspec.core.url_to_fs(self.path)
             names = (entry["name"].rsplit("/", 1)[-1] for entry in fs.ls(path) if entry["type"] == "file")
-            return sorted(f"{self.path}/{name}" for name in names if name.lower().endswith(".zip"))
+            return sorted(f"{self.path}/{name}" for name in names if name.lower().endswith(suffix))
+
+    def matches(self) -> list[str]:
+        """The files that its path describes, with `*`, `**`, `?` and `[…]`, by name."""
+        with self._faults():
+            if "://" not in self.path:
+                return sorted(path for path in glob.glob(self.path, recursive=True) if os.path.isfile(path))
+            fs, path = fsspec.core.url_to_fs(self.path)
+            return sorted(fs.unstrip_protocol(name) for name, entry in fs.glob(path, detail=True).items() if entry["type"] == "file")
 
     def held(self) -> "File":
         """Itself on a disk; from a store, the whole file in memory."""

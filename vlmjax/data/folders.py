@@ -79,7 +79,7 @@ def _directory(path: str) -> Directory:
 @functools.lru_cache(1024)
 def _in_folder(path: str) -> list[Directory]:
     try:
-        return [_directory(archive) for archive in File(path).archives()]
+        return [_directory(archive) for archive in File(path).listing(".zip")]
     except UserError:
         return []
 

@@ -66,7 +66,7 @@ def test_minigpt4_leaves_out_and_numbers(tmp_path):
 
 @pytest.mark.parametrize("name", ["coco", "minigpt4"])
 def test_other_files_are_refused(tmp_path, name):
-    for content, message in (("{", "is not JSON"), ([], "has no list"), ({"annotations": 3, "images": []}, "has no list"), ({"annotations": [], "images": []}, "none of its 0 rows can be used")):
+    for content, message in (("{", "is not JSON"), ("[" * 100_000, "is not JSON"), ([], "has no list"), ({"annotations": 3, "images": []}, "has no list"), ({"annotations": [], "images": []}, "none of its 0 rows can be used")):
         with pytest.raises(UserError, match=f"{name}.json: {message}") as error:
             opened(tmp_path, name, content)
         assert "\n" not in str(error.value)

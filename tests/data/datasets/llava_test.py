@@ -78,6 +78,8 @@ def test_where_images_go(tmp_path, image, turns, texts, altered):
     ({"conversations": [{"from": "system", "value": "x"}, human("a"), gpt("b")]}, "a turn is {'from': 'human' or 'gpt'"),
     ({"conversations": [human("a"), {"from": "gpt"}]}, "a turn is {'from': 'human' or 'gpt'"),
     ({"conversations": [human("a"), gpt("\ud800")]}, "holds half of a surrogate pair"),
+    ({"id": "\ud800", "conversations": [human("a"), gpt("b")]}, "holds half of a surrogate pair"),
+    ({"image": "\ud800", "conversations": [human("a"), gpt("b")]}, "holds half of a surrogate pair"),
     ({"image": {"bytes": ""}, "conversations": [human("a"), gpt("b")]}, "its image is a path or a list of paths"),
     ({"image": ["a", 3], "conversations": [human("a"), gpt("b")]}, "its image is a path or a list of paths"),
     ({"conversations": [human("<image>"), gpt("b")]}, "0 images, but its turns mark 1 places"),

@@ -16,7 +16,9 @@ has several images:
 import array
 import dataclasses
 import functools
+import itertools
 import os
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from vlmjax.data import json_rows
@@ -47,25 +49,38 @@ def open_source(data_dir: str | os.PathLike, split: str, view: str) -> Published
 @functools.lru_cache(8)
 def _open(path: str, folder: str) -> PublishedSource:
     file = File(path).held()
-    notes, made = published.Notes(), _Examples(json_rows.Rows(file))
-    for i, (start, raw) in enumerate(json_rows.scan(file)):
+    notes, examples = read(file, NAME, conversation)
+    return published.source(NAME, file, notes, examples, folder)
+
+
+# What a row becomes: (images, turns, what was altered). ValueError for a row that cannot be used.
+Convert = Callable[[Any], tuple[tuple[str, ...], tuple[Turn, ...], Sequence[str]]]
+
+
+def read(file: File, name: str, convert: Convert, rows: int | None = None) -> tuple[published.Notes, Lazy]:
+    """What becomes of the first `rows` rows of a file, or of all, and the examples of those that can be used; name: what their ids begin with."""
+    notes, made = published.Notes(), _Examples(name, convert, json_rows.Rows(file))
+    for i, (start, raw) in enumerate(itertools.islice(json_rows.scan(file), rows)):
         notes.rows += 1
         try:
             row = json_rows.parse(raw)
-            _, _, altered = conversation(row)
+            _, _, altered = convert(row)
+            id_ = published.text(made.id(row, i))
         except (ValueError, RecursionError) as error:
             notes.fault(f"{file.name}[{i}]", error)
             continue
         for what in altered:
             notes.altered[what] += 1
-        made.append(i, start, raw, notes.copy(_id(row, i)))
-    return published.source(NAME, file, notes, Lazy(len(made.rows), made), folder)
+        made.append(i, start, raw, notes.copy(id_))
+    return notes, Lazy(len(made.rows), made)
 
 
 @dataclasses.dataclass(frozen=True)
 class _Examples:
     """Makes the examples of the rows that can be used: their numbers in the file, and which copy of its id each one has."""
 
+    name: str
+    convert: Convert
     rows: json_rows.Rows
     numbers: array.array = dataclasses.field(default_factory=lambda: array.array("i"))
     copies: array.array = dataclasses.field(default_factory=lambda: array.array("i"))
@@ -77,17 +92,16 @@ class _Examples:
 
     def __call__(self, i: int) -> Example:
         row = self.rows[i]
-        images, turns, _ = conversation(row)
-        return Example(published.numbered(_id(row, self.numbers[i]), self.copies[i]), images, turns)
+        images, turns, _ = self.convert(row)
+        return Example(published.numbered(self.id(row, self.numbers[i]), self.copies[i]), images, turns)
+
+    def id(self, row: dict[str, Any], number: int) -> str:
+        id_ = row.get("id")
+        return f"{self.name}/{number if id_ is None or id_ == '' else id_}"
 
 
-def _id(row: dict[str, Any], number: int) -> str:
-    id_ = row.get("id")
-    return f"{NAME}/{number if id_ is None or id_ == '' else id_}"
-
-
-def conversation(row: Any) -> tuple[tuple[str, ...], tuple[Turn, ...], list[str]]:
-    """(images, turns, what was altered) of one row. ValueError for a row that cannot be used."""
+def conversation(row: Any, in_place: bool = False) -> tuple[tuple[str, ...], tuple[Turn, ...], list[str]]:
+    """(images, turns, what was altered) of one row; in_place: as many marks as images stay where they are. ValueError for a row that cannot be used."""
     if not isinstance(row, dict) or not isinstance(row.get("conversations"), list):
         raise ValueError("has no list 'conversations'")
     images, altered = _images(row.get("image")), []
@@ -106,6 +120,8 @@ def conversation(row: Any) -> tuple[tuple[str, ...], tuple[Turn, ...], list[str]
     if images and not any(marked):
         altered.append(PLACED)
         turns[0] = Turn("user", _first(turns[0].text, len(images)))
+    elif sum(marked) == len(images) and in_place:
+        pass
     elif sum(marked) == len(images) or len(images) == 1 and max(marked) == sum(marked):
         for i, marks in enumerate(marked):
             if marks == 1 or marks and len(images) == 1:
@@ -132,4 +148,4 @@ def _images(value: Any) -> tuple[str, ...]:
     images = () if value is None or value == "" else (value,) if isinstance(value, str) else tuple(value) if isinstance(value, list) else None
     if images is None or not all(isinstance(image, str) and image for image in images):
         raise ValueError(f"its image is a path or a list of paths, not {value!r:.80}")
-    return images
+    return tuple(map(published.text, images))

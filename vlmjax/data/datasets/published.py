@@ -84,10 +84,11 @@ def paths(data_dir: str | os.PathLike, split: str, view: str) -> tuple[str, str]
     return file, folder
 
 
-def read_json(file: File) -> Any:
+def read_json(file: File, pairs: Callable[[list[tuple[str, Any]]], Any] | None = None) -> Any:
+    """pairs: makes what stands for each object, as json's object_pairs_hook."""
     try:
-        return json.loads(file.read())
-    except ValueError as error:
+        return json.loads(file.read(), object_pairs_hook=pairs)
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{shown(file.path)}: is not JSON: {' '.join(str(error).split())}") from None
 
 
