@@ -33,6 +33,17 @@ def test_batches_obey_the_contract(objective, shape, sources):
         check(made.batch(step), objective, shape, TOKENIZER.vocabulary)
 
 
+def test_rows_that_share_an_image_are_not_for_an_attention_that_reads_segments_alone():
+    for per_group in (1, 2):
+        batches = [pipeline([(questions(), 1.0)], per_group=per_group).batch(step) for step in range(4)]
+        if per_group == 1:
+            for batch in batches:
+                check(batch, "next_token", SHAPE, TOKENIZER.vocabulary, by_segments=True)
+    shared = next(batch for batch in batches if batch["parents"].any())
+    with pytest.raises(UserError, match="parents is used, .* set attention='plain'"):
+        check(shared, "next_token", SHAPE, TOKENIZER.vocabulary, by_segments=True)
+
+
 def test_text_only_rows_need_no_image():
     shape = BatchShape(rows=2, length=40, images=0, targets=30, size=8)
     check(pipeline([(texts(), 1.0)], shape=shape).batch(0), "next_token", shape, TOKENIZER.vocabulary)

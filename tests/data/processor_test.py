@@ -38,12 +38,13 @@ def test_two_questions_about_one_image_and_a_text():
         np.testing.assert_array_equal(row[key], values, err_msg=key)
 
 
-def test_the_second_group_s_image_has_the_next_slots():
+def test_the_second_group_s_image_has_the_next_slots_and_who_shares_with_nobody_is_one_segment():
     row, keys = PROCESSOR.row([[PAIR[0]], [qa("c", ("x", "y"), "is it red?", "no")]], length=40, images=3, targets=4)
     assert keys == ["k", "x", "y"]
     slots = row["image_slots"]
     np.testing.assert_array_equal(slots[slots >= 0], np.arange(12))
-    assert (row["tokens"][slots >= 0] == IMG).all() and set(row["segments"][slots >= 4]) == {3}
+    assert (row["tokens"][slots >= 0] == IMG).all() and set(row["segments"][slots >= 4]) == {2}
+    assert sorted(set(row["segments"])) == [0, 1, 2] and not row["parents"].any()
 
 
 def test_an_answer_right_behind_the_image_is_predicted_by_the_image():

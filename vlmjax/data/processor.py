@@ -157,9 +157,10 @@ class Processor:
             for group_keys, members in groups:
                 head, parent, head_start = members[0][2].head, 0, cursor
                 head_length = len(head.tokens)
+                alone = head_length > 0 and len(members) == 1  # shares its images with nobody: one segment
                 if head_length:
                     segment += 1
-                    parent = segment
+                    parent = 0 if alone else segment
                     body.add(head.tokens, r * length + cursor, segment, 0, 0)
                     heads.add(head.slots, r * length + cursor, len(keys) * self.tokens_per_image)
                     cursor += head_length
@@ -167,7 +168,7 @@ class Processor:
                 for item, item_keys, encoded in members:
                     if item_keys != group_keys or not (encoded.head is head or encoded.head == head):
                         raise ValueError(f"{_name(item)}: does not share the images and the head of its group")
-                    segment += 1
+                    segment += not alone
                     body.add(encoded.tail, r * length + cursor, segment, parent, head_length)
                     answers.add(encoded.targets, r * targets + used, head_start, head_length, cursor, len(encoded.targets))
                     sources.append(encoded.places)
