@@ -62,7 +62,10 @@ def test_the_devices_and_the_rows_decide():
 def test_both_attentions_have_the_same_flops_forward():
     """Blocks that the mask skips count, as the plain attention's hidden pairs do: two products of T² · N · H."""
     x, segments = jax.ShapeDtypeStruct((2, 256, 4, 64), jnp.float32), jax.ShapeDtypeStruct((2, 256), jnp.int32)
-    assert flops.count(kernels.splash(interpret=True), x, x, x, segments) == 2 * 2 * 2 * 256 * 256 * 4 * 64
+    count = lambda: flops.count(kernels.splash(interpret=True), x, x, x, segments)
+    assert count() == 2 * 2 * 2 * 256 * 256 * 4 * 64
+    with build.context(sharding.make_mesh(sharding.MeshConfig(fsdp=2, tensor=4))):  # of all devices, of which each has its rows and heads
+        assert count() == 2 * 2 * 2 * 256 * 256 * 4 * 64
 
 
 @pytest.mark.skipif(importlib.util.find_spec("libtpu") is None, reason="libtpu is not installed: pip install 'vlmjax[tpu]'")

@@ -29,10 +29,20 @@ def of_jaxpr(jaxpr: core.Jaxpr) -> int:
         elif name == "cond":
             total += max(of_jaxpr(branch.jaxpr) for branch in eqn.params["branches"])
         else:
-            # A kernel runs once for each point of its grid; blocks that it skips because of a mask count.
-            times = eqn.params["length"] if name == "scan" else math.prod(eqn.params["grid_mapping"].grid) if name == "pallas_call" else 1
+            times = _times(name, eqn.params)
             total += times * sum(of_jaxpr(inner) for inner in _inner(eqn.params))
     return total
+
+
+def _times(name: str, params: dict[str, Any]) -> int:
+    """How often the programs inside an equation run."""
+    if name == "scan":
+        return params["length"]
+    if name == "shard_map":  # its program is of one device
+        return math.prod(params["mesh"].shape[axis] for axis in params["manual_axes"])
+    if name == "pallas_call":  # a kernel runs for each point of its grid; blocks that it skips because of a mask count
+        return math.prod(params["grid_mapping"].grid)
+    return 1
 
 
 def _inner(params: dict[str, Any]):
