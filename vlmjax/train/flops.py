@@ -39,7 +39,7 @@ def _times(name: str, params: dict[str, Any]) -> int:
     if name == "scan":
         return params["length"]
     if name == "shard_map":  # its program is of one device
-        return math.prod(params["mesh"].shape[axis] for axis in params["manual_axes"])
+        return math.prod(params["mesh"].shape[axis] for axis in params["newly_manual_axes"])
     if name == "pallas_call":  # a kernel runs for each point of its grid; blocks that it skips because of a mask count
         return math.prod(params["grid_mapping"].grid)
     return 1
