@@ -5,6 +5,7 @@
     python experiments/tables.py plans                           after vlmjax plan --output=launch/plans: what slices cost, in launch/README.md
     python experiments/tables.py speed                           after experiments/benchmarks/speed.py: beside transformers, in experiments/README.md
     python experiments/tables.py loader                          after experiments/benchmarks/loader.py: beside Pillow alone, in experiments/README.md
+    python experiments/tables.py encode_once                     after experiments/benchmarks/encode_once.py: where a frozen encoder pays to be computed once, in experiments/README.md
     python experiments/tables.py parity                          against tests/golden: errors per family and stage, in vlmjax/weights/README.md
 """
 import argparse
@@ -16,7 +17,7 @@ import re
 import subprocess
 
 TOP = pathlib.Path(__file__).parent.parent
-MEASURED = ("speed", "loader")
+MEASURED = ("speed", "loader", "encode_once")
 CONTROLS = ("real", "blind", "shuffled", "prior")
 
 

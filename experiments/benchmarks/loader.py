@@ -43,7 +43,7 @@ TURN = 4  # steps before the other side's turn: what slows a core down slows bot
 LEAST = 0.8  # of Pillow's rate
 WORDS = "what is the man in the red coat holding while he walks along the street and why does nobody look at him today".split()
 # {part of the profile: functions whose time, with all they call, is that part}
-PARTS = {"decode": ("decode",), "resize": ("fit",), "read": ("_read",), "tokenise": ("encode",), "lay out": ("_lay_out",)}
+PARTS = {"decode": ("decode",), "resize": ("fit",), "read": ("image_file",), "tokenise": ("encode",), "lay out": ("_lay_out",)}
 
 
 def write(root: pathlib.Path, images: int) -> int:
