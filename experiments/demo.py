@@ -32,7 +32,7 @@ def get_config(arg: str = "") -> ConfigDict:
     adamw = dict(name="adamw", schedule="cosine", warmup=0.05, clip=1.0, decay=0.05, betas=(0.9, 0.99), eps=1e-8, lr_scale=())
     def stage(objective, trainable, view, lr, **more):
         return dict(objective=objective, trainable=trainable, data=((f"easy_vqa:{train}:{view}", 1.0),), optimizer=dict(adamw, lr=lr),
-                    **dict(dict(weighting="token", resize="crop", per_group=1, accumulate=1, skip_nonfinite=0, max_unusable=0.0, max_broken=0.001), **more))
+                    **dict(dict(weighting="token", resize="crop", per_group=1, accumulate=1, skip_nonfinite=0, max_unusable=0.0, max_broken=0.001, encode_once=False), **more))
 
     c.stages = ConfigDict(dict(
         # Encoder and text tower: which of the 24 captions belongs to the image? Rows with equal captions are positives.

@@ -30,7 +30,7 @@ def get_config(arg: str = "") -> ConfigDict:
     c.run = ("align", "instruct")
     def stage(trainable, view, lr, **more):
         return dict(objective="next_token", trainable=(*((rule, True) for rule in trainable), *NOTHING), data=((f"easy_vqa:{train}:{view}", 1.0),), weighting="token",
-                    resize="crop", images=1, accumulate=1, skip_nonfinite=0, max_unusable=0.0, max_broken=0.001, **more,
+                    resize="crop", images=1, accumulate=1, skip_nonfinite=0, max_unusable=0.0, max_broken=0.001, encode_once=False, **more,
                     optimizer=dict(name="adamw", lr=lr, schedule="cosine", warmup=0.05, clip=1.0, decay=0.0, betas=(0.9, 0.99), eps=1e-8, lr_scale=()))
 
     c.stages = ConfigDict(dict(

@@ -4,16 +4,20 @@
     python experiments/tables.py smollm2 [--workdir=runs/smollm2] after launch/demo.sh smollm2: its scores and text ability, in experiments/README.md
     python experiments/tables.py plans                           after vlmjax plan --output=launch/plans: what slices cost, in launch/README.md
     python experiments/tables.py speed                           after experiments/benchmarks/speed.py: beside transformers, in experiments/README.md
+    python experiments/tables.py loader                          after experiments/benchmarks/loader.py: beside Pillow alone, in experiments/README.md
+    python experiments/tables.py encode_once                     after experiments/benchmarks/encode_once.py: where a frozen encoder pays to be computed once, in experiments/README.md
     python experiments/tables.py parity                          against tests/golden: errors per family and stage, in vlmjax/weights/README.md
 """
 import argparse
 import datetime
+import importlib
 import json
 import pathlib
 import re
 import subprocess
 
 TOP = pathlib.Path(__file__).parent.parent
+MEASURED = ("speed", "loader", "encode_once")
 CONTROLS = ("real", "blind", "shuffled", "prior")
 
 
@@ -105,16 +109,15 @@ def plans() -> str:
     return "\n".join(lines).rstrip()
 
 
-def speed() -> str:
-    """The ratios to transformers that were measured last."""
-    from benchmarks import speed as benchmark
-
-    return "\n".join(benchmark.markdown(json.loads((TOP / "experiments" / "benchmarks" / "speed.json").read_text())))
+def measured(name: str) -> str:
+    """What a benchmark that keeps its last result in NAME.json measured."""
+    benchmark = importlib.import_module(f"benchmarks.{name}")
+    return "\n".join(benchmark.markdown(json.loads((TOP / "experiments" / "benchmarks" / f"{name}.json").read_text())))
 
 
 if __name__ == "__main__":
     flags = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    flags.add_argument("table", choices=("demo", "smollm2", "plans", "speed", "parity"))
+    flags.add_argument("table", choices=("demo", "smollm2", "plans", *MEASURED, "parity"))
     flags.add_argument("--workdir", type=pathlib.Path)
     args = flags.parse_args()
     if args.table == "demo":
@@ -123,7 +126,7 @@ if __name__ == "__main__":
         put(TOP / "experiments" / "README.md", "smollm2-table", smollm2(args.workdir or TOP / "runs" / "smollm2"))
     elif args.table == "plans":
         put(TOP / "launch" / "README.md", "plan-table", plans())
-    elif args.table == "speed":
-        put(TOP / "experiments" / "README.md", "speed-table", speed())
+    elif args.table in MEASURED:
+        put(TOP / "experiments" / "README.md", f"{args.table}-table", measured(args.table))
     else:
         put(TOP / "vlmjax" / "weights" / "README.md", "parity-table", parity())

@@ -1,10 +1,12 @@
 """Attention for the kind of device that a stage's mesh has: a kernel where there is one, else the plain one of models/attention.py."""
 import functools
+from collections.abc import Mapping
 from typing import NamedTuple
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jax.experimental.pallas.ops.tpu import splash_attention as splash_attention
+from jax.experimental.pallas.ops.tpu import splash_attention
 from jax.sharding import Mesh, PartitionSpec
 
 from vlmjax.errors import UserError, did_you_mean
@@ -24,19 +26,28 @@ class Choice(NamedTuple):
     about: str
 
 
-def choose(name: str, config: DecoderConfig, mesh: Mesh, per_group: int) -> Choice:
-    """The attention of a language model on the devices of a mesh. `auto`: splash on TPUs for rows that it can take. UserError where the one that is named cannot."""
+def choose(name: str, config: DecoderConfig, mesh: Mesh, per_group: int, where: str = "attention") -> Choice:
+    """The attention of a language model on the devices of a mesh. `auto`: splash on TPUs for rows that it can take. UserError where the one that is named cannot;
+    where: the key that names it."""
     if name not in NAMES:
-        raise UserError(f"{name!r} is not known{did_you_mean(name, NAMES)}")
+        raise UserError(f"{where}: {name!r} is not known{did_you_mean(name, NAMES)}")
     platform, tensor = mesh.devices.flat[0].platform, mesh.shape["tensor"]
     obstacle = (f"per_group={per_group} lets questions share an image's tokens, which splash does not see" if per_group > 1 else
                 f"{config.heads} heads of {config.kv_heads} keys do not divide over tensor={tensor}" if config.heads % tensor or config.kv_heads % tensor else "")
     if name == "splash" and obstacle:
-        raise UserError(f"splash: {obstacle}")
+        raise UserError(f"{where}: splash cannot be: {obstacle}; take auto")
     if name == "splash" or name == "auto" and platform == "tpu" and not obstacle:
         interpreted = platform != "tpu"
         return Choice(splash(interpreted), "splash (Pallas), causal within segments" + (f", interpreted on a {platform}: for tests, slow" if interpreted else ""))
     return Choice(attend, f"plain (XLA){f', as {obstacle}' if obstacle and platform == 'tpu' else ''}")
+
+
+def give(parts: Mapping[str, nn.Module], name: str, mesh: Mesh, per_group: int, where: str) -> tuple[dict[str, nn.Module], str]:
+    """{component: module} of a stage with the attention of its language model, and what that is in words; without one they stay as they are."""
+    if "decoder" not in parts:
+        return dict(parts), ""
+    chosen, about = choose(name, parts["decoder"].config, mesh, per_group, where)
+    return {**parts, "decoder": parts["decoder"].clone(attend=chosen)}, about
 
 
 @functools.cache

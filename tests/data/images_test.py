@@ -30,6 +30,18 @@ def test_crop_pad_and_squash_of_a_wide_image():
     np.testing.assert_array_equal(padded[4:12], np.asarray(wide))
 
 
+@pytest.mark.parametrize("width, height", [(64, 48), (48, 64), (200, 3), (3, 200), (20, 11), (33, 32), (64, 63), (24, 7)])
+def test_padding_is_resampling_the_padded_square(width, height):
+    """Where it goes another way, no pixel shows it."""
+    draw = np.random.default_rng(width)
+    image, side = Image.fromarray(draw.integers(0, 256, (height, width, 3), np.uint8)), max(width, height)
+    for size in (24, 16, 64):
+        mean = tuple(draw.random(3))
+        square = Image.new("RGB", (side, side), tuple(int(255 * channel) for channel in mean))
+        square.paste(image, ((side - width) // 2, (side - height) // 2))
+        np.testing.assert_array_equal(fit(image, ImageLayout(size, 4, "pad", mean=mean)), square.resize((size, size), Image.Resampling.BICUBIC))
+
+
 def encoded(image, kind="png", **options):
     buffer = io.BytesIO()
     image.save(buffer, kind, **options)

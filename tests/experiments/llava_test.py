@@ -61,6 +61,33 @@ def test_two_steps_of_both_stages(data, tmp_path, capsys, recipe, resize):
     assert (model.template.name, model.layout.resize, model.layout.size) == ("vicuna_v1", resize, 28)
 
 
+ONCE = """
+from experiments import llava_1_5
+
+def get_config(arg=""):
+    c = llava_1_5.get_config("tiny")
+    c.run = ("instruct",)
+    c.stages.instruct.encode_once = True
+    return c
+"""
+
+
+def test_an_encoder_that_computes_each_image_once_is_in_the_record_and_in_the_export(data, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "once.py").write_text(ONCE)
+    for name in ("first", "second"):
+        assert main(["train", f"--config={tmp_path}/once.py", f"--workdir={tmp_path}/{name}", f"--data_dir={data}"]) == 0, capsys.readouterr().err
+    said = capsys.readouterr().out
+    records = [json.loads((tmp_path / name / "record.json").read_text())["stages"][0] for name in ("first", "second")]
+    first, second = (stage["encoded_once"] for stage in records)
+    assert (first["images"], first["hits"], first["encoded"], second["hits"], second["encoded"]) == (15, 0, 15, 15, 0)
+    assert first["key"] == second["key"] == next((tmp_path / ".cache" / "vlmjax" / "features").iterdir()).name
+    assert records[0]["loss"] == records[1]["loss"] and set(records[0]["trainable"]) == {"projector", "decoder"} and not records[0]["frozen"]
+    assert "instruct: encodes 15 of 15 images once, " in said and f"encoder {first['encoder_sha256'][:12]} read from its features of 15 images (15 were there" in said
+    trained, tower = store.load(tmp_path / "first" / "model"), pretrained.find("tests/golden/clip/model").arrays()
+    assert all((trained[path] == leaf).all() for path, leaf in tower.items() if path.startswith("encoder/"))
+
+
 def test_mistakes_in_the_data_are_one_line(data, tmp_path, capsys):
     def refused(rows, message):
         (tmp_path / "x.json").write_text(rows if isinstance(rows, str) else json.dumps(rows))

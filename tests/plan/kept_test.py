@@ -3,8 +3,9 @@ import dataclasses
 import pytest
 
 from tests.train import tiny
-from vlmjax.plan import kept
+from vlmjax.plan import cost, kept
 from vlmjax.sharding import MeshConfig, make_mesh
+from vlmjax.train import floor
 
 B, T, P, D, L = 8, 12, 4, 16, 2  # tests/train/tiny.py
 INSTRUCT = (("encoder/.*", False), (".*", True))
@@ -41,6 +42,16 @@ def test_without_remat_more_is_kept_and_less_learns_less():
     assert none["decoder"] > 2 * full["decoder"]
     last = kept.stage(tiny.stage(trainable=(("decoder/norm/.*", True), (".*", False))))
     assert last["projector"] == 0 and last["decoder"] < full["decoder"]
+
+
+def test_a_stage_that_reads_features_is_planned_without_its_encoder():
+    whole, apart = (tiny.stage(parts=parts("full"), trainable=INSTRUCT, encode_once=once) for once in (False, True))
+    found, plain = kept.stage(apart), kept.stage(whole)
+    assert set(found) == {"projector", "decoder", kept.REST} and found["decoder"] == plain["decoder"] and found["projector"] <= plain["projector"] + 4 * B * P * D
+    before, after = floor.stage(whole), floor.stage(apart)
+    assert after["total"] == before["total"] - before["matrices"]["encoder"] - before["attention"]["encoder"] and after["matrices"]["projector"] == before["matrices"]["projector"]
+    assert cost.held(apart)["batch_bytes"] - cost.held(whole)["batch_bytes"] == B * (P * D * 4 - 16 * 16 * 3) and "encoder" not in cost.held(apart)["parameters"]
+    assert cost.count(apart) < cost.count(whole)
 
 
 def test_similarities_are_divided_once():

@@ -101,11 +101,11 @@ def truth(stage):
     return out
 
 
-def run(stage, workdir, data=None, compiled=None, every=100, start=None, checkpoints=None, stops=lambda: "", **log):
-    """The loop with its writers in `workdir`. log: keys of its LoggingConfig."""
+def run(stage, workdir, data=None, compiled=None, every=100, start=None, checkpoints=None, stops=lambda: "", about={}, **log):
+    """The loop with its writers in `workdir`. about: more for its checkpoints; log: keys of its LoggingConfig."""
     logging = metrics.LoggingConfig(**{"every": 2, "tensorboard": False, **log})
     return loop.run(stage, start if start is not None else truth(stage), data or FakeData(stage), checkpoints or Checkpoints(workdir, stage.name),
-                    metrics.Writer(workdir, stage.name, logging), Quarantine(workdir, stage.name), {"fingerprint": "f"}, logging, loop.CheckpointConfig(every=every), 0, compiled, stops)
+                    metrics.Writer(workdir, stage.name, logging), Quarantine(workdir, stage.name), {"fingerprint": "f", **about}, logging, loop.CheckpointConfig(every=every), 0, compiled, stops)
 
 
 def leaves(tree):

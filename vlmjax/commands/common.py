@@ -24,6 +24,7 @@ from vlmjax.weights.family import CARRIED
 # Counts one token per image: for tables of lengths, which leave image tokens out.
 ANY_IMAGE = ImageLayout(size=1, patch=1)
 
+FEATURES = os.path.join("~", ".cache", "vlmjax", "features")  # of stages with encode_once; ArrayRecord reads files of a disk
 DATA_DIR = os.path.join("~", ".cache", "vlmjax", "data")
 
 

@@ -1,7 +1,7 @@
 """`vlmjax train`: config → preflight → data → model → stages → record → evaluate → report. Run it again and it resumes, bit for bit."""
 import dataclasses
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import jax
@@ -13,10 +13,12 @@ from vlmjax import files, pretrained, report
 from vlmjax.commands import common, preflight
 from vlmjax.commands.evaluate import score
 from vlmjax.commands.prepare import RunConfig, prepare
+from vlmjax.commands.progress import Bar
 from vlmjax.commands.report import image_reader
+from vlmjax.data.pipeline import Pipeline
 from vlmjax.errors import UserError
 from vlmjax.evaluate import runner
-from vlmjax.train import build, loop, metrics, record, speed
+from vlmjax.train import build, encode, loop, metrics, record, speed
 from vlmjax.train.checkpoint import Checkpoints
 from vlmjax.train.metrics import say
 from vlmjax.train.quarantine import Quarantine
@@ -50,7 +52,7 @@ def train(node: Any, changed: dict[str, list], workdir: str, data_dir: str) -> N
         stages = made.stages
     mesh, tokenizer, checkpoints, modules, templates, data = made.mesh, made.tokenizer, made.checkpoints, made.modules, made.templates, made.data
     encoder, projector = made.sizes
-    used = [name for name in modules if any(name in stage.components for stage in stages.values())]
+    used = [name for name in modules if any(name in stage.reads for stage in stages.values())]
     truth = Truth(workdir, modules, stages, config.seed, mesh, common.parameter_sources(checkpoints))
     if jax.process_index() == 0:
         files.write_json(workdir / "config.json", mine)
@@ -70,11 +72,14 @@ def train(node: Any, changed: dict[str, list], workdir: str, data_dir: str) -> N
         if name not in record.finished(log):
             saved = Checkpoints(workdir, name, config.checkpoint.keep, config.checkpoint.keep_every)
             say(f"{name}: {'starts' if saved.latest() is None else f'resumes at step {saved.latest()}'}")
-            owners = truth.owners(stages[name].components, record.finished(log))
+            owners = truth.owners(stages[name].reads, record.finished(log))
+            about, encoded = {"fingerprint": log["fingerprint"], "config": mine["config"], "from": owners_by_component(owners)}, {}
+            if stages[name].encoder:
+                encoded = {"encoded_once": encode_once(stages[name], truth, record.finished(log), data[name])}
+                about["encoder_sha256"] = encoded["encoded_once"]["encoder_sha256"]
             outcome = loop.run(stages[name], truth.load(stages[name].components, record.finished(log)), data[name], saved,
-                               metrics.Writer(workdir, name, config.logging), Quarantine(workdir, name), {"fingerprint": log["fingerprint"], "config": mine["config"], "from": owners_by_component(owners)},
-                               config.logging, config.checkpoint, config.prefetch, stops=job.stops)
-            log["stages"].append({**outcome.record, **job.share(lambda: of_metrics(metrics.read(workdir, name)))})
+                               metrics.Writer(workdir, name, config.logging), Quarantine(workdir, name), about, config.logging, config.checkpoint, config.prefetch, stops=job.stops)
+            log["stages"].append({**outcome.record, **encoded, **job.share(lambda: of_metrics(metrics.read(workdir, name)))})
             record.write(workdir, log)
             say(stage_line(log["stages"][-1]))
         finished = config.run[:position + 1]
@@ -93,6 +98,12 @@ def train(node: Any, changed: dict[str, list], workdir: str, data_dir: str) -> N
     if jax.process_index() == 0:
         say(runner.table(runner.read_results(workdir) or {}))
         say(f"report: {report.write(workdir, image_reader(data_dir, config.evaluate.split))}")
+
+
+def encode_once(stage: build.Stage, truth: Truth, finished: Iterable[str], data: Pipeline) -> dict[str, Any]:
+    """The features of a stage that reads them. → what its record says of it."""
+    with Bar(f"{stage.name}: encode", "image") as bar:
+        return encode.once(stage, truth.load(("encoder",), finished), data, common.expand(common.FEATURES), say, bar.update)
 
 
 def of_metrics(rows: list[dict[str, Any]]) -> dict[str, Any]:
@@ -160,6 +171,8 @@ def owners_by_component(owners: dict[str, str]) -> dict[str, list[str]]:
 def stage_line(stage: dict[str, Any]) -> str:
     """What a finished stage did, in one line."""
     proof = f"frozen {', '.join(stage['frozen'])}: bitwise unchanged ({stage['frozen_sha256']['after'][:12]})" if stage["frozen"] else "nothing frozen"
+    if once := stage.get("encoded_once"):
+        proof += f"; encoder {once['encoder_sha256'][:12]} read from its features of {once['images']:,} images ({once['hits']:,} were there, {once['encoded']:,} encoded in {once['seconds']:.0f} s)"
     broken = f" ({stage['quarantined']} of them broken: quarantine/{stage['name']}.json)" if stage["quarantined"] else ""
     return (f"{stage['name']}: {stage['steps']} steps, {stage['examples']:,} examples{broken}, loss {stage['loss']['first']:.4f} → {stage['loss']['last']:.4f}, "
             f"{stage['seconds']:.0f} s; trained {', '.join(stage['trainable'])}; {proof}")

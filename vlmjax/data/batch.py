@@ -10,10 +10,13 @@ A row of questions about one image, as `processor.py` lays it out (P image token
 
 Query t sees key s when segments[s] is not 0 and equals segments[t] or parents[t], and positions[s] ≤ positions[t] or prefix[s].
 
+Where a stage reads the features of a frozen encoder (BatchShape.features), they stand in place of pixels.
+
 image_mask is False where no image is, and where one could not be read. What shows such an image keeps its place and counts nowhere: its
 weights are 0; in a contrastive batch its row is no pair.
 """
 import dataclasses
+from typing import NamedTuple
 
 import numpy as np
 
@@ -23,28 +26,49 @@ from vlmjax.errors import UserError
 WEIGHTINGS = {"token": np.ones_like, "example": lambda n: 1 / n, "sqrt": lambda n: 1 / np.sqrt(n)}
 
 
+class Features(NamedTuple):
+    """What an encoder makes of one image, before the projector: [patches, width]."""
+
+    patches: int
+    width: int
+    dtype: np.dtype
+
+    @property
+    def nbytes(self) -> int:
+        return self.patches * self.width * self.dtype.itemsize
+
+
 @dataclasses.dataclass(frozen=True)
 class BatchShape:
-    """The static shape of a stage's batch: B rows of T tokens, M images and S supervised tokens; images are `size` pixels square."""
+    """The static shape of a stage's batch: B rows of T tokens, M images and S supervised tokens; images are `size` pixels square, or `features`."""
 
     rows: int
     length: int
     images: int
     targets: int
     size: int
+    features: Features | None = None
+
+    def images_spec(self) -> tuple[str, tuple[int, ...], np.dtype]:
+        """(key, shape, dtype) of the images of a batch."""
+        B, M, n = self.rows, self.images, self.size
+        if self.features:
+            return "features", (B, M, self.features.patches, self.features.width), self.features.dtype
+        return "pixels", (B, M, n, n, 3), np.dtype(np.uint8)
 
 
 def spec(objective: str, shape: BatchShape) -> dict[str, tuple[tuple[int, ...], np.dtype]]:
     """{key: (shape, dtype)} of a batch for `next_token` or `contrastive`."""
-    B, T, M, S, n = shape.rows, shape.length, shape.images, shape.targets, shape.size
+    B, T, M, S = shape.rows, shape.length, shape.images, shape.targets
     i32, f32 = np.dtype(np.int32), np.dtype(np.float32)
-    pixels = {"pixels": ((B, M, n, n, 3), np.dtype(np.uint8)), "image_mask": ((B, M), np.dtype(bool))}
+    key, *images = shape.images_spec()
+    images = {key: tuple(images), "image_mask": ((B, M), np.dtype(bool))}
     if objective == "contrastive":
-        return {"tokens": ((B, T), i32), "segments": ((B, T), i32), "pair": ((B,), i32), **pixels}
+        return {"tokens": ((B, T), i32), "segments": ((B, T), i32), "pair": ((B,), i32), **images}
     if objective == "next_token":
         row = {key: ((B, T), i32) for key in ("tokens", "positions", "segments", "parents", "image_slots")}
         answers = {"targets": ((B, S), i32), "target_positions": ((B, S), i32), "weights": ((B, S), f32)}
-        return {**row, "prefix": ((B, T), np.dtype(bool)), **pixels, **answers}
+        return {**row, "prefix": ((B, T), np.dtype(bool)), **images, **answers}
     raise UserError(f"objective: {objective!r} is not one of contrastive, next_token")
 
 
@@ -70,7 +94,10 @@ def fake(objective: str, shape: BatchShape, vocabulary: int, tokens_per_image: i
     batch = {key: np.zeros(dims, dtype) for key, (dims, dtype) in spec(objective, shape).items()}
     batch["tokens"][:] = rng.integers(0, vocabulary, batch["tokens"].shape)
     batch["segments"][:] = 1
-    batch["pixels"][:] = rng.integers(0, 256, batch["pixels"].shape)
+    if shape.features:
+        batch["features"][:] = rng.standard_normal(batch["features"].shape, np.float32)
+    else:
+        batch["pixels"][:] = rng.integers(0, 256, batch["pixels"].shape)
     batch["image_mask"][:] = True
     if objective == "contrastive":
         batch["pair"][:] = np.arange(shape.rows)

@@ -99,7 +99,7 @@ def _whole(tokenizer: Tokenizer, found: Sequence[Span]) -> Iterator[Piece]:
     """
     mark = IMAGE_MARK if tokenizer.image is None else tokenizer.text_of(tokenizer.image)
     text = "".join(span.text for span in found).replace(IMAGE_MARK, mark)
-    learned = [flag for span in found for flag in [span.supervised] * len(span.text.replace(IMAGE_MARK, mark))]
+    learned = b"".join((b"\1" if span.supervised else b"\0") * len(span.text.replace(IMAGE_MARK, mark)) for span in found)
     if tokenizer.image is not None:
         chunks = [text]  # the mark is a token
     else:
@@ -112,7 +112,7 @@ def _whole(tokenizer: Tokenizer, found: Sequence[Span]) -> Iterator[Piece]:
         run: list[int] = []
         flag = False
         for id_, begin, stop in tokenizer.encode_with_offsets(chunk):
-            supervised = any(learned[start + begin : start + max(stop, begin + 1)])
+            supervised = learned.find(1, start + begin, start + (stop if stop > begin else begin + 1)) >= 0
             image = id_ == tokenizer.image
             if run and (image or supervised != flag):
                 yield Piece(tuple(run), flag)

@@ -3,7 +3,7 @@ import io
 import re
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from vlmjax.errors import UserError
 from vlmjax.layout import ImageLayout
@@ -27,14 +27,17 @@ def decode(data: bytes) -> Image.Image:
         kind = image.format
         if kind in ("JPEG", "MPO") and not _has_end(data):
             raise UserError(f"truncated ({kind})")
-        image = ImageOps.exif_transpose(image)
+        image.load()
+        if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:  # otherwise it would be copied
+            image = ImageOps.exif_transpose(image)
         if image.mode.startswith("I;16") or image.mode == "I" and kind == "PPM":
             image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
         if image.mode in ("I", "F"):
             raise UserError(f"numbers of 32 bits without a scale ({kind})")
         if image.mode == "P" and isinstance(image.info.get("transparency"), bytes):
             image = image.convert("RGBA")
-        image = image.convert("RGB")
+        if image.mode != "RGB":
+            image = image.convert("RGB")
         if image.info.get("transparency") is not None:
             image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA")).convert("RGB")
         return image
@@ -60,8 +63,11 @@ def fit(image: Image.Image, layout: ImageLayout) -> np.ndarray:
     elif layout.resize == "pad" and width != height:
         side = max(width, height)
         _check(side, side, " when padded to a square")
-        square = Image.new("RGB", (side, side), tuple(int(255 * channel) for channel in layout.mean))
-        square.paste(image, ((side - width) // 2, (side - height) // 2))
+        across = side
+        if width > height:  # Pillow resamples along rows first, which leaves rows of one colour what they are: they are put there afterwards
+            across, image = size, _resize(image, (size, height))
+        square = Image.new("RGB", (across, side), tuple(int(255 * channel) for channel in layout.mean))
+        square.paste(image, ((across - image.width) // 2, (side - height) // 2))
         image = square
     return np.array(_resize(image, (size, size)))
 

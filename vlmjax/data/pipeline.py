@@ -1,10 +1,11 @@
 """Mixture → shuffle → process → pack → batch. Data order is a function of (seed, step), so an iterator's state is its step."""
 import bisect
+import dataclasses
 import functools
 import threading
 import time
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import grain
@@ -13,8 +14,9 @@ import numpy as np
 from vlmjax import files
 from vlmjax.data import images, lengths, measure, packing
 from vlmjax.data import mixture as mixtures
-from vlmjax.data.batch import BatchShape, spec
+from vlmjax.data.batch import BatchShape, Features, spec
 from vlmjax.data.example import Example, Source
+from vlmjax.data.features import Damaged
 from vlmjax.data.packing import Row
 from vlmjax.data.processor import Processor, misfit
 from vlmjax.errors import UserError
@@ -78,7 +80,7 @@ class Pipeline:
         self.processor, self.objective, self.shape, self.seed = processor, objective, shape, seed
         self.per_group, self.weighting, self.workers = per_group, weighting, workers
         self.sources = [source for source, _ in sources]
-        self._pixels = _Pixels(processor.layout)
+        self._image: Callable[[Source, str], np.ndarray] = _Pixels(processor.layout).get
         self.table = lengths.join([measure.table(source, processor, objective, shape.length) for source in self.sources])
         self._first = np.cumsum([0, *(len(source.examples) for source in self.sources)]).tolist()  # of each source in the table
         self.unusable = self._unusable()
@@ -124,6 +126,18 @@ class Pipeline:
         """Batches of the steps start … stop−1, `prefetch` of them made ahead by the workers; `get_state` and `set_state` are Grain's."""
         steps = grain.MapDataset.range(start_step, stop_step).map(lambda step: self.batch(int(step), rows))
         return iter(steps.to_iter_dataset(grain.ReadOptions(num_threads=min(prefetch, self.workers), prefetch_buffer_size=prefetch)))
+
+    def read_features(self, features: Features, image: Callable[[Source, str], np.ndarray]) -> None:
+        """From now on batches have features in place of pixels: `image` says those of (source, key), or UserError why it is broken."""
+        self.shape, self._image = dataclasses.replace(self.shape, features=features), image
+
+    def images(self, steps: int) -> list[tuple[Source, str]]:
+        """(source, key) of all images that the first steps show, each once."""
+        found = {}
+        for i in sorted({piece[0] for step in range(steps) for row in self._rows_of(step) for piece in row}):
+            source, place = self._place(i)
+            found.update(((id(source), key), (source, key)) for key in source.examples[place].images)
+        return list(found.values())
 
     def steps(self, epochs: float) -> int:
         """Steps until every row of so many epochs has been seen."""
@@ -202,21 +216,23 @@ class Pipeline:
         return rows
 
     def _images(self, rows: list[list[tuple[Source, list[Example]]]]) -> tuple[dict[str, np.ndarray], dict[tuple[int, int], str]]:
-        """pixels and image_mask of rows, in the order in which the processor numbers their slots, and {(row, piece): why it is broken}."""
-        B, M, n = len(rows), self.shape.images, self.shape.size
-        pixels, mask, broken = np.zeros((B, M, n, n, 3), np.uint8), np.zeros((B, M), bool), {}
+        """pixels (or features) and image_mask of rows, in the order in which the processor numbers their slots, and {(row, piece): why it is broken}."""
+        name, (_, M, *dims), dtype = self.shape.images_spec()
+        values, mask, broken = np.zeros((len(rows), M, *dims), dtype), np.zeros((len(rows), M), bool), {}
         for b, groups in enumerate(rows):
             stop = 0
             for piece, (source, group) in enumerate(groups):
                 start, stop = stop, stop + len(group[0].images)
                 try:
                     for m, key in enumerate(group[0].images, start):
-                        pixels[b, m] = self._pixels.get(source, key)
+                        values[b, m] = self._image(source, key)
                     mask[b, start:stop] = True
+                except Damaged:
+                    raise
                 except UserError as error:
-                    pixels[b, start:stop] = 0
+                    values[b, start:stop] = 0
                     broken[b, piece] = str(error)
-        return {"pixels": pixels, "image_mask": mask}, broken
+        return {name: values, "image_mask": mask}, broken
 
     def _take_out(self, rows: Sequence[Row], batch: dict[str, np.ndarray], broken: dict[tuple[int, int], str]) -> list[Fault]:
         """Takes the weights of broken pieces; the processor lays out the supervised tokens of a row example after example."""
@@ -244,15 +260,15 @@ class _Pixels:
         kept = self._kept.get((id(source), key))
         if kept is not None:
             return kept
-        pixels = images.prepare(_read(source, key), self._layout)
+        pixels = images.prepare(image_file(source, key), self._layout)
         if pixels.nbytes <= self._left:
             self._left -= pixels.nbytes
             self._kept[id(source), key] = pixels
         return pixels
 
 
-def _read(source: Source, key: str) -> bytes:
-    """UserError with a reason that can be counted: without the file's name, which stands before a colon. A store that fails is asked again."""
+def image_file(source: Source, key: str) -> bytes:
+    """The encoded image. UserError with a reason that can be counted: without the file's name, which stands before a colon. A store that fails is asked again."""
     for pause in (*RETRIES, None):
         try:
             return source.read_image(key)

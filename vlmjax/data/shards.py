@@ -116,12 +116,12 @@ def _write_shard(directory: str, read: Callable[[str], bytes], n: int, examples:
 
     found = facts.gather([f"{n}/{i}/{key}" for i, key in enumerate(keys)], keep)
     facts.save(epath.Path(directory) / PARTS / f"{n:05d}.npz", found)
-    written = {"examples": _write_records(f"{directory}/examples-{n:05d}.array_record", map(_record, examples)),
-               "images": _write_records(f"{directory}/images-{n:05d}.array_record", held, "group_size:1,uncompressed")}
+    written = {"examples": write_records(f"{directory}/examples-{n:05d}.array_record", map(_record, examples)),
+               "images": write_records(f"{directory}/images-{n:05d}.array_record", held, "group_size:1,uncompressed")}
     files.write_json(epath.Path(directory) / PARTS / f"{n:05d}.json", written)
 
 
-def _write_records(path: str, records: Iterable[bytes], options: str = "group_size:1") -> dict[str, Any]:
+def write_records(path: str, records: Iterable[bytes], options: str = "group_size:1") -> dict[str, Any]:
     """Writes an ArrayRecord file for random access → {file, records, bytes, sha256}."""
     temporary = f"{path}.tmp"
     writer = ArrayRecordWriter(temporary, options)

@@ -37,11 +37,21 @@ def pick(hidden: jax.Array, positions: jax.Array) -> jax.Array:
     return name_axes(jnp.take_along_axis(hidden, positions[:, :, None], axis=1), "batch", "length", "embed")
 
 
+def features(encoder: ViT, params: Params, pixels: jax.Array, key: jax.Array | None = None) -> jax.Array:
+    """u8[N, h, w, 3] → f[N, P, E]: what the encoder makes of images, without class tokens. params: its own."""
+    config = encoder.config
+    chex.assert_shape(pixels, (None, config.size, config.size, 3))
+    images = normalise(pixels, config.mean, config.std)
+    patches = encoder.apply({"params": params}, images, rngs=dropout(key, "encoder"))[:, -config.tokens_per_image :]
+    chex.assert_shape(patches, (pixels.shape[0], config.tokens_per_image, config.width))
+    return patches
+
+
 @dataclasses.dataclass(frozen=True)
 class VLM:
     """Methods take params {"encoder", "projector", "decoder"}: the parameters of each component that is not None.
 
-    Without an encoder it is a language model: no image branch is in the program, and pixels are not read.
+    Without an encoder it reads `features` that one has made before. Without a projector, too, it is a language model: no image branch is in the program.
     """
 
     encoder: ViT | None
@@ -50,22 +60,25 @@ class VLM:
 
     def image_tokens(self, params: Params, pixels: jax.Array, key: jax.Array | None = None) -> jax.Array:
         """u8[B, M, h, w, 3] → f[B, M·P, D]: image after image, without class tokens. Images that are not real cost the same."""
-        config = self.encoder.config
         B, M = pixels.shape[:2]
-        P, E, D = config.tokens_per_image, config.width, self.projector.out_width
-        tokens_per_image = P // self.projector.config.shuffle**2
-        chex.assert_shape(pixels, (B, M, config.size, config.size, 3))
-        images = normalise(pixels.reshape(B * M, *pixels.shape[2:]), config.mean, config.std)
-        patches = self.encoder.apply({"params": params["encoder"]}, images, rngs=dropout(key, "encoder"))[:, -P:]
-        chex.assert_shape(patches, (B * M, P, E))
+        return self.project(params, features(self.encoder, params["encoder"], pixels.reshape(B * M, *pixels.shape[2:]), key), M)
+
+    def project(self, params: Params, patches: jax.Array, images: int) -> jax.Array:
+        """f[B·M, P, E] → f[B, M·P, D], M: images of a row."""
+        N, P, E = patches.shape
+        D, tokens_per_image = self.projector.out_width, P // self.projector.config.shuffle**2
+        chex.assert_shape(patches, (N, P, self.projector.in_width))
         tokens = self.projector.apply({"params": params["projector"]}, patches)
-        chex.assert_shape(tokens, (B * M, tokens_per_image, D))
-        return name_axes(tokens.reshape(B, M * tokens_per_image, D), "batch", "length", "embed")
+        chex.assert_shape(tokens, (N, tokens_per_image, D))
+        return name_axes(tokens.reshape(N // images, images * tokens_per_image, D), "batch", "length", "embed")
 
     def inputs(self, params: Params, batch: Batch, key: jax.Array | None = None) -> jax.Array:
         """What the language model reads, f[B, T, D]: text embeddings with image tokens in their places."""
         chex.assert_equal_shape([batch["tokens"], batch["image_slots"]])
         text = self.decoder.apply({"params": params["decoder"]}, batch["tokens"], method="embed")
+        if "features" in batch:
+            B, M, P, E = batch["features"].shape
+            return merge(text, self.project(params, batch["features"].reshape(B * M, P, E), M), batch["image_slots"])
         if self.encoder is None or batch["pixels"].shape[1] == 0:
             return text
         return merge(text, self.image_tokens(params, batch["pixels"], key), batch["image_slots"])

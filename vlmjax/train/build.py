@@ -19,7 +19,7 @@ from vlmjax.models import clip, decoder, init_params, projector, vit
 from vlmjax.models.attention import BySegments
 from vlmjax.models.lora import LoRAConfig
 from vlmjax.models.vlm import VLM
-from vlmjax.train import state, step
+from vlmjax.train import apart, state, step
 
 OBJECTIVES = ("contrastive", "next_token")
 DTYPES = ("float32", "bfloat16", "float16")
@@ -78,6 +78,7 @@ class StageConfig:
     per_group: examples about one image that share its row and tokens.
     resize: the image treatment (layout.RESIZE_RULES). template: of its conversations, empty: the run's.
     max_unusable: share of the examples that may be left out because no row can hold them or nothing in them is supervised.
+    encode_once: the encoder, which has to be frozen, computes each image once; its features are kept, and the step is compiled without it (encode.py).
     max_broken: share of the examples of its sources that may have an image that cannot be read; the stage stops when it has met more.
     Either `steps` or `epochs` is given.
     attention: of the language model, one of kernels.NAMES; `auto` is the best that the devices and the rows allow.
@@ -108,6 +109,7 @@ class StageConfig:
     skip_nonfinite: int = 0
     max_unusable: float = 0.0
     max_broken: float = 0.001
+    encode_once: bool = False
 
     def check(self, where: str, mesh: Mesh) -> None:
         """Refuses what no dataclass field can say alone."""
@@ -121,6 +123,9 @@ class StageConfig:
             raise UserError(f"{where}.weighting: {self.weighting} weighs supervised tokens, and a contrastive stage has none")
         if self.mixture not in MIXTURES:
             raise UserError(f"{where}.mixture: {self.mixture!r} is not known{did_you_mean(self.mixture, MIXTURES)}")
+        if self.encode_once and (why := "a contrastive stage has no use for it" if self.objective == "contrastive" else "the stage has no images" if not self.images else
+                                 "features are kept by one process, and this mesh has several" if len({device.process_index for device in mesh.devices.flat}) > 1 else ""):
+            raise UserError(f"{where}.encode_once: {why}; set it to False")
         for key in ("batch", "length", "accumulate", "per_group"):
             if getattr(self, key) < 1:
                 raise UserError(f"{where}.{key}: {getattr(self, key)} is less than 1")
@@ -133,7 +138,7 @@ class StageConfig:
 
 @dataclasses.dataclass(frozen=True)
 class Stage:
-    """Everything a stage computes with. `step` is what the loop runs and the proofs look at."""
+    """Everything a stage computes with. `step` is what the loop runs and the proofs look at. encoder: of a stage that reads features; it is none of its components."""
 
     name: str
     config: StageConfig
@@ -148,11 +153,17 @@ class Stage:
     abstract: state.TrainState  # ShapeDtypeStructs with shardings
     components: tuple[str, ...]
     attention: str  # of the language model, in words; empty without one
+    encoder: apart.Encoder | None = None
 
     @property
     def by_segments(self) -> bool:
         """Whether its attention reads segments alone, so that its rows may have neither parents nor a prefix."""
         return isinstance(getattr(getattr(self.model, "decoder", None), "attend", None), BySegments)
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """The components that what it learns hangs on."""
+        return (*self.components, *(("encoder",) if self.encoder else ()))
 
     def abstract_batch(self) -> dict[str, jax.ShapeDtypeStruct]:
         place = sharding.batch(self.mesh)
@@ -303,23 +314,22 @@ def stage(name: str, config: StageConfig, available: dict[str, nn.Module], preci
     config.check(where, mesh)
     parts = needed(available, config.objective, config.images, where)
     by_layer = optim.labels(list(stacks.expand(abstract_params(parts))), config.trainable, config.optimizer, where)
-    parts, attention = recut(parts, by_layer), ""
-    computing = dict(parts)
-    if "decoder" in parts:
-        try:
-            attend, attention = kernels.choose(config.attention, parts["decoder"].config, mesh, config.per_group)
-        except UserError as error:
-            raise UserError(f"{where}.attention: {error}") from None
-        computing["decoder"] = parts["decoder"].clone(attend=attend)
+    parts = recut(parts, by_layer)
+    shape, encoder = batch_shape(config, parts["encoder"].config if "encoder" in parts else None), None
+    if config.encode_once:
+        module = parts.pop("encoder")
+        encoder = apart.encoder(module, abstract_params({"encoder": module}), by_layer, jnp.dtype(precision.frozen), mesh, where)
+        by_layer = {path: label for path, label in by_layer.items() if path.split("/")[0] in parts}
+        shape = dataclasses.replace(shape, features=batches.Features(module.config.tokens_per_image, module.config.width, jnp.dtype(module.dtype)))
+    computing, attention = kernels.give(parts, config.attention, mesh, config.per_group, f"{where}.attention")
     model = join(computing)
     loss = loss_of(model, config.objective)
     optimizer = optim.make(config.optimizer, by_layer, steps, jnp.dtype(precision.moments))
-    shape = batch_shape(config, parts["encoder"].config if "encoder" in parts else None)
     abstract = abstract_state(abstract_params(parts), by_layer, optimizer, precision, mesh)
     drops = any(part.config.lora and part.config.lora.dropout for part in parts.values() if hasattr(getattr(part, "config", None), "lora"))
     key = (lambda number: jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), zlib.crc32(name.encode())), number)) if drops else None
     program = step.make(loss, optimizer, optim.schedule(config.optimizer, steps), config.accumulate, key)
-    return Stage(name, config, steps, mesh, shape, model, by_layer, loss, optimizer, program, abstract, tuple(parts), attention)
+    return Stage(name, config, steps, mesh, shape, model, by_layer, loss, optimizer, program, abstract, tuple(parts), attention, encoder)
 
 
 def abstract_state(params: dict[str, jax.ShapeDtypeStruct], by_layer: dict[str, optim.Label], optimizer: optax.GradientTransformation,

@@ -99,8 +99,8 @@ def vectors(stage: build.Stage, path: str) -> int:
     if component == "contrast_head":
         return s.rows
     if component in ("encoder", "projector"):
-        encoder = parts(stage)["encoder"].config
-        patches = s.rows * s.images * encoder.tokens_per_image
+        encoder = parts(stage)["encoder"].config if not s.features else None
+        patches = s.rows * s.images * (s.features.patches if s.features else encoder.tokens_per_image)
         if component == "projector":
             return patches // parts(stage)["projector"].config.shuffle ** 2
         return patches + (s.rows * s.images if encoder.class_token and name.startswith("layers/") else 0)

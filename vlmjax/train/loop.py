@@ -108,7 +108,7 @@ def run(stage: build.Stage, truth: dict[str, Any], data: Data, checkpoints: Chec
     iterator = data.iterator(0, stage.steps, prefetch, sharding.own_rows(stage.mesh, stage.shape.rows)[0])
     if (found := checkpoints.restore(stage.abstract.learned)) is not None:
         learned, position, saved = found
-        if saved.get("frozen_sha256") != about["frozen_sha256"]:
+        if any(saved.get(key) != about.get(key) for key in ("frozen_sha256", "encoder_sha256")):
             raise proof.ProofError(f"stage {stage.name}: the frozen parameters are not those its checkpoint in {checkpoints.directory} was trained with")
         train = state.TrainState(learned, train.frozen)
         iterator.set_state(position["iterator"])
