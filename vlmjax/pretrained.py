@@ -30,7 +30,7 @@ from vlmjax.models.clip import ContrastHead, TextConfig, TextTower
 from vlmjax.models.decoder import Decoder, DecoderConfig
 from vlmjax.models.projector import Projector, ProjectorConfig
 from vlmjax.models.vit import ViT, ViTConfig
-from vlmjax.train import build
+from vlmjax.train import build, settings
 from vlmjax.weights import gguf, hub, image_processor, llava, statistics, store
 from vlmjax.weights.family import CARRIED
 
@@ -129,8 +129,8 @@ def load(path: epath.PathLike, dtype: str = "float32", mesh: Mesh | None = None)
     dtype: of the computation and of the matrices; gains, biases and everything else with one axis stay float32. mesh: where the
     parameters go, None for one device.
     """
-    if dtype not in build.DTYPES:
-        raise UserError(f"dtype: {dtype!r} is not one of {', '.join(build.DTYPES)}")
+    if dtype not in settings.DTYPES:
+        raise UserError(f"dtype: {dtype!r} is not one of {', '.join(settings.DTYPES)}")
     checkpoint = find(path)
     parts = modules(checkpoint.sizes, jnp.dtype(dtype), checkpoint.where)
     arrays, tokenizer = checkpoint.arrays(), checkpoint.tokenizer()

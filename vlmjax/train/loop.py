@@ -86,10 +86,13 @@ def prove_before(stage: build.Stage) -> dict[str, Any]:
     """The proofs that need only the program. → flops_per_step and optimizer_bytes for the record."""
     learned, frozen, batch = stage.abstract.learned, stage.abstract.frozen, stage.abstract_batch()
     micro = {k: jax.ShapeDtypeStruct((v.shape[0] // stage.config.accumulate, *v.shape[1:]), v.dtype) for k, v in batch.items()}
+    accumulate = stage.config.accumulate
     with build.context(stage.mesh):
         sizes = proof.check_optimizer(stage.name, learned.opt_state, frozen, stage.components)
-        proof.check_reachable(stage.name, step.gradients(stage.loss, 1), (learned.trainable, frozen, micro), learned.trainable)
-        flops = proof.check_flops(stage.name, stage.step, step.gradients(stage.loss, stage.config.accumulate), (learned, frozen, batch), (learned.trainable, frozen, batch))
+        one, (_, grads) = jax.make_jaxpr(step.gradients(stage.loss, 1), return_shape=True)(learned.trainable, frozen, micro)
+        proof.check_reachable(stage.name, one, grads)
+        whole = one if accumulate == 1 else jax.make_jaxpr(step.gradients(stage.loss, accumulate))(learned.trainable, frozen, batch)
+        flops = proof.check_flops(stage.name, stage.traced.jaxpr, whole)
     return {"flops_per_step": flops, "optimizer_bytes": sizes}
 
 

@@ -5,7 +5,7 @@ Each check raises `ProofError`, which ends the stage before anything of it is us
 import functools
 import hashlib
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -168,9 +168,9 @@ def check_optimizer(stage: str, opt_state: Any, frozen: Any, components: Iterabl
 
 # --- FLOPs: frozen parameters have no gradient ------------------------------------------------------------------------------
 
-def check_flops(stage: str, step: Callable, gradients: Callable, args: tuple, gradient_args: tuple) -> int:
+def check_flops(stage: str, step: core.ClosedJaxpr, gradients: core.ClosedJaxpr) -> int:
     """The step costs no more than the gradient of the trainable tree alone (the optimizer has no matrix products). → FLOPs."""
-    spent, floor = flops.count(step, *args), flops.count(gradients, *gradient_args)
+    spent, floor = flops.of_jaxpr(step.jaxpr), flops.of_jaxpr(gradients.jaxpr)
     if spent > floor * 1.001:
         raise ProofError(f"stage {stage}: a step takes {spent:,} FLOPs where forward and trainable gradients need {floor:,}: it differentiates frozen parameters")
     return spent
@@ -178,10 +178,9 @@ def check_flops(stage: str, step: Callable, gradients: Callable, args: tuple, gr
 
 # --- reach: what is to learn is reached by the loss -------------------------------------------------------------------------
 
-def check_reachable(stage: str, gradients: Callable, gradient_args: tuple, trainable: Any) -> None:
-    """No gradient of a trainable leaf is a constant of the program (weight decay alone would move it)."""
-    closed, out = jax.make_jaxpr(gradients, return_shape=True)(*gradient_args)
-    flat = param_rules.flatten(out[1])
+def check_reachable(stage: str, closed: core.ClosedJaxpr, gradient: Any) -> None:
+    """No gradient of a trainable leaf is a constant of the program (weight decay alone would move it). gradient: the tree of what the program returns last."""
+    flat = param_rules.flatten(gradient)
     results = closed.jaxpr.outvars[-len(flat):]
     fed = set(closed.jaxpr.invars)
     for eqn in closed.jaxpr.eqns:
