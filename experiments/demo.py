@@ -36,7 +36,7 @@ def get_config(arg: str = "") -> ConfigDict:
 
     c.stages = ConfigDict(dict(
         # Encoder and text tower: which of the 24 captions belongs to the image? Rows with equal captions are positives.
-        contrast=stage("contrastive", ALL, "captions", 2e-3, batch=64, length=8, images=1, epochs=8.0),
+        contrast=stage("contrastive", ALL, "captions", 2e-3, batch=64, length=8, images=1, epochs=10.0),
         # The decoder alone learns the language of questions and captions, not of answers: one that learns to answer blind goes on
         # guessing when it sees (experiments/README.md).
         language=stage("next_token", ALL, "texts", 1e-3, batch=16, length=128, images=0, targets=128, epochs=0.2),
@@ -44,7 +44,7 @@ def get_config(arg: str = "") -> ConfigDict:
         align=stage("next_token", (("projector/.*", True), *NOTHING), "captions", 3e-3, batch=32, length=16, images=1, targets=4, epochs=1.0),
         # Projector and decoder learn from questions, the encoder stays frozen. All questions about an image share its tokens, and a row has room
         # for two images.
-        instruct=stage("next_token", (("encoder/.*", False), *ALL), "questions", 2e-3, batch=4, length=184, images=2, targets=44, per_group=16, epochs=1.75),
+        instruct=stage("next_token", (("encoder/.*", False), *ALL), "questions", 2e-3, batch=4, length=184, images=2, targets=44, per_group=16, epochs=2.0),
     ))
     c.evaluate = ConfigDict(dict(split=scored, controls=("real", "blind", "shuffled", "prior"),
                                  after=dict(contrast=("easy_vqa_zero_shot",), align=("easy_vqa_caption",), instruct=("easy_vqa",))))
