@@ -1,4 +1,5 @@
 """Compiles the step that training runs for the chips of a slice, and reads what it needs: memory, FLOPs, collectives, time. Nothing is allocated."""
+import dataclasses
 import math
 import re
 import time
@@ -24,12 +25,12 @@ def stage(name: str, config: build.StageConfig, available: Mapping[str, nn.Modul
     fits: whether the compiler found room; then `peak` is the most the program holds at once, and `activations` what of it is neither parameters,
     optimizer nor batch; `kept`, see kept.py, is by component what of that the program as it is written keeps from forward to backward. Where
     there is no room, `needs` is what the compiler says it wanted, less than everything.
-    flops: `counted` on the traced step, scans and attention included; `remat` what of it is computed a second time; `floor` see train/floor.py.
+    flops: `counted` on the traced step, scans and attention included; `remat` what of it is computed a second time, also inside an attention kernel; `floor` see train/floor.py.
     """
     made = build.stage(name, config, available, precision, make_mesh(mesh, topology.devices()), steps)
     out = {"mesh": dict(made.mesh.shape), "batch": config.batch, "length": config.length, "images": config.images, "targets": config.targets, "accumulate": config.accumulate,
            "remat": sorted({part.remat for part in available.values() if hasattr(part, "remat")}), "steps": steps, **held(made), "kept": kept.stage(made)}
-    counted, plain = count(made), count(build.stage(name, config, without_remat(available), precision, made.mesh, steps))
+    counted, plain = count(made), count(build.stage(name, dataclasses.replace(config, attention="plain"), without_remat(available), precision, made.mesh, steps))
     out["flops"] = {"counted": counted, "remat": counted - plain, "floor": floor.stage(made)}
     began = time.monotonic()
     try:
