@@ -57,6 +57,8 @@ def test_the_devices_and_the_rows_decide():
         kernels.choose("spalsh", config, mesh, 1)
     with pytest.raises(UserError, match="4 heads of 4 keys do not divide over tensor=8"):
         kernels.choose("splash", config, sharding.make_mesh(sharding.MeshConfig(fsdp=1, tensor=8)), 1)
+    with pytest.raises(UserError, match="stages.x.attention: 'splash' is the attention of a language model, and the stage computes none"):
+        kernels.give({}, "splash", mesh, 1, "stages.x.attention")
 
 
 def test_both_attentions_have_the_same_flops_forward():

@@ -1,5 +1,6 @@
 """What a run writes beside its checkpoints, in a store that neither appends nor renames (Orbax writes its own)."""
 import json
+import sys
 
 import pytest
 from etils import epath
@@ -97,7 +98,8 @@ def test_a_stage_writes_to_a_store_what_it_writes_to_a_disk(store, tmp_path):
     assert [row["step"] for row in metrics.read(store, "align")] == [0, 1]
 
 
-def test_a_store_whose_package_is_missing_is_one_line():
+def test_a_store_whose_package_is_missing_is_one_line(monkeypatch):
+    monkeypatch.setitem(sys.modules, "gcsfs", None)  # as where it is not installed
     fsspec_backend._get_filesystem.cache_clear()
     with pytest.raises(UserError, match=r"gs://bucket/run: Please install gcsfs .* \(pip install 'vlmjax\[tpu\]'"):
         files.check_writable("gs://bucket/run")

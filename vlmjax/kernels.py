@@ -43,8 +43,10 @@ def choose(name: str, config: DecoderConfig, mesh: Mesh, per_group: int, where: 
 
 
 def give(parts: Mapping[str, nn.Module], name: str, mesh: Mesh, per_group: int, where: str) -> tuple[dict[str, nn.Module], str]:
-    """{component: module} of a stage with the attention of its language model, and what that is in words; without one they stay as they are."""
+    """{component: module} of a stage with the attention of its language model, and what that is in words; without one they stay as they are, and none can be named."""
     if "decoder" not in parts:
+        if name != "auto":
+            raise UserError(f"{where}: {name!r} is the attention of a language model, and the stage computes none; take auto")
         return dict(parts), ""
     chosen, about = choose(name, parts["decoder"].config, mesh, per_group, where)
     return {**parts, "decoder": parts["decoder"].clone(attend=chosen)}, about

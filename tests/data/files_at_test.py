@@ -1,3 +1,5 @@
+import sys
+
 import fsspec
 import pytest
 
@@ -18,7 +20,8 @@ def test_parts_of_a_file(tmp_path, place, held):
     assert [file.read(), file.read(3), file.read(3, 5), file.read(8, 20), file.read(4, 4)] == [b"0123456789", b"3456789", b"34", b"89", b""]
 
 
-def test_what_keeps_a_file_from_being_read_is_one_line(tmp_path):
+def test_what_keeps_a_file_from_being_read_is_one_line(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "gcsfs", None)  # as where it is not installed
     assert not File(f"{tmp_path}/none").exists() and not File("memory://none").exists()
     for path, message in ((f"{tmp_path}/none", "none: there is no such file"), ("memory://none", "none: there is no such file"), (str(tmp_path), "cannot be read: Is a directory"),
                           ("gs://bucket/x", "gs://bucket/x: cannot be read: Please install gcsfs"), ("nowhere://x", "cannot be read: Protocol not known"),

@@ -1,6 +1,7 @@
 import io
 import multiprocessing
 import pickle
+import sys
 import threading
 import zipfile
 
@@ -56,7 +57,8 @@ def test_a_key_that_leads_nowhere_is_one_line_that_names_folder_and_key(folder, 
     assert "\n" not in message and folder.path.split("/some")[0] in message and repr(key)[1:-1] in message
 
 
-def test_nothing_is_looked_for_before_it_is_read(tmp_path):
+def test_nothing_is_looked_for_before_it_is_read(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "gcsfs", None)  # as where it is not installed
     (tmp_path / "broken.zip").write_bytes(archive()[:-30])
     (tmp_path / "page.zip").write_bytes(b"<html>not found</html>")
     (tmp_path / "folder.zip").mkdir()

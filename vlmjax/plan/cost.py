@@ -48,8 +48,7 @@ def stage(name: str, config: build.StageConfig, available: Mapping[str, nn.Modul
 
 
 def count(made: build.Stage) -> int:
-    with build.context(made.mesh):
-        return flops.count(made.step, made.abstract.learned, made.abstract.frozen, made.abstract_batch())
+    return flops.of_jaxpr(made.traced.jaxpr.jaxpr)
 
 
 def without_remat(available: Mapping[str, nn.Module]) -> dict[str, nn.Module]:

@@ -94,7 +94,7 @@ def _open(data_dir: str, split: str, view: str) -> PublishedSource:
             altered[what] = altered.get(what, 0) + count
     joined = _Joined(tuple(parts), tuple(itertools.accumulate(len(examples) for _, examples in parts)))
     folders = {_root(entry): open_folder(join(data_dir, entry.root)) for entry in chosen.values()}
-    return PublishedSource(f"{NAME}/{file.name}" + (f"/{view}" if view != ALL else ""), Lazy(joined.ends[-1], joined), Roots(file.path, folders), faults, altered)
+    return PublishedSource(f"{NAME}/{file.name}" + (f"/{view}" if view != ALL else ""), Lazy(joined.ends[-1], joined), Roots(file.path, folders).read, faults, altered)
 
 
 @dataclasses.dataclass(frozen=True)

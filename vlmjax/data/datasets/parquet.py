@@ -17,12 +17,13 @@ import array
 import dataclasses
 import functools
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from vlmjax.data import file_sets
 from vlmjax.data.datasets import llava, published
-from vlmjax.data.example import IMAGE_MARK, Example, Lazy, Source, Turn
+from vlmjax.data.datasets.published import PublishedSource
+from vlmjax.data.example import IMAGE_MARK, Example, Lazy, Turn
 from vlmjax.data.files_at import join, shown
 from vlmjax.data.parquet_file import ParquetFile
 from vlmjax.errors import UserError
@@ -48,25 +49,9 @@ class Part:
 
 
 @dataclasses.dataclass(frozen=True)
-class ParquetSource(Source):
-    """Rows of files. Image keys are FILE/ROW/K: the K-th image of a row."""
-
-    name: str
-    examples: Sequence[Example]
-    images: "_Images"
-    faults: Mapping[str, str]
-    altered: Mapping[str, int]
-
-    def read_image(self, key: str) -> bytes:
-        return self.images(key)
-
-    @property
-    def reader(self) -> "_Images":
-        return self.images
-
-
-@dataclasses.dataclass(frozen=True)
 class _Images:
+    """Reads images by key, FILE/ROW/K: the K-th image of a row."""
+
     parts: tuple[tuple[ParquetFile, str], ...]  # (file, the leaf of its images' bytes)
 
     def __call__(self, key: str) -> bytes:
@@ -84,7 +69,7 @@ def build(data_dir: str | os.PathLike) -> None:
 
 
 @functools.lru_cache(4)
-def open_source(data_dir: str | os.PathLike, split: str, view: str) -> ParquetSource:
+def open_source(data_dir: str | os.PathLike, split: str, view: str) -> PublishedSource:
     """split: the files; view: `all`."""
     if view != "all":
         raise UserError(f"{NAME}: {split}:{view} is not FILES:all")
@@ -106,7 +91,7 @@ def open_source(data_dir: str | os.PathLike, split: str, view: str) -> ParquetSo
                 made.append(number, i, notes.copy(id_))
     notes.need(shown(join(os.fspath(data_dir), split)), made.rows)
     images = _Images(tuple((part.file, part.image) for part in parts))
-    return ParquetSource(f"{NAME}/{split}", Lazy(len(made.rows), made), images, notes.faults, dict(notes.altered))
+    return PublishedSource(f"{NAME}/{split}", Lazy(len(made.rows), made), images, notes.faults, dict(notes.altered))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -4,12 +4,12 @@ import dataclasses
 import json
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from vlmjax.data.example import IMAGE_MARK, Example, Source
 from vlmjax.data.files_at import File, join, shown
-from vlmjax.data.folders import Folder, open_folder
+from vlmjax.data.folders import open_folder
 from vlmjax.errors import UserError
 
 # What LLaVA 1.5 asks for the captions of TextCaps (arXiv:2310.03744, table 7). Captions are published without a question; theirs is this one.
@@ -20,20 +20,20 @@ STRIPPED = "answers without the white space around them"
 
 @dataclasses.dataclass(frozen=True)
 class PublishedSource(Source):
-    """A file of examples. Image keys are paths under `folder`."""
+    """Examples of published files. images: reads the encoded image of a key, also in other processes."""
 
     name: str
     examples: Sequence[Example]
-    folder: Folder
-    faults: dict[str, str]
-    altered: dict[str, int]
+    images: Callable[[str], bytes]
+    faults: Mapping[str, str]
+    altered: Mapping[str, int]
 
     def read_image(self, key: str) -> bytes:
-        return self.folder.read(key)
+        return self.images(key)
 
     @property
     def reader(self) -> Callable[[str], bytes]:
-        return self.folder.read
+        return self.images
 
 
 class Notes:
@@ -67,8 +67,9 @@ class Notes:
 
 
 def source(name: str, file: File, notes: Notes, examples: Sequence[Example], folder: str) -> PublishedSource:
+    """Of a file of rows, whose image keys are paths under the folder."""
     notes.need(shown(file.path), examples)
-    return PublishedSource(f"{name}/{file.name}", examples, open_folder(folder), notes.faults, dict(notes.altered))
+    return PublishedSource(f"{name}/{file.name}", examples, open_folder(folder).read, notes.faults, dict(notes.altered))
 
 
 def numbered(id_: str, copy: int) -> str:

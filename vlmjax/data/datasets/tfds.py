@@ -22,8 +22,8 @@ import tensorflow_datasets as tfds
 from etils import epath
 
 from vlmjax.data.datasets import published
-from vlmjax.data.datasets.published import CAPTION_PROMPT
-from vlmjax.data.example import IMAGE_MARK, Example, Lazy, Source, Turn
+from vlmjax.data.datasets.published import CAPTION_PROMPT, PublishedSource
+from vlmjax.data.example import IMAGE_MARK, Example, Lazy, Turn
 from vlmjax.errors import UserError, did_you_mean
 
 NAME = "tfds"
@@ -36,24 +36,6 @@ class _AsStored(tfds.decode.SkipDecoding):
     """A feature as its record holds it, also in a sequence, which SkipDecoding leaves out."""
 
     decode_batch_example_np = decode_ragged_example_np = tfds.decode.SkipDecoding.decode_example_np
-
-
-@dataclasses.dataclass(frozen=True)
-class TfdsSource(Source):
-    """A view of a split."""
-
-    name: str
-    examples: Sequence[Example]
-    images: "_Images"
-    faults: dict[str, str]
-    altered: dict[str, int]
-
-    def read_image(self, key: str) -> bytes:
-        return self.images(key)
-
-    @property
-    def reader(self) -> "_Images":
-        return self.images
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,7 +66,7 @@ def build(data_dir: str | os.PathLike) -> None:
 
 
 @functools.lru_cache(8)
-def open_source(data_dir: str | os.PathLike, split: str, view: str) -> TfdsSource:
+def open_source(data_dir: str | os.PathLike, split: str, view: str) -> PublishedSource:
     """split: NAME[/CONFIG][:VERSION]:SPLIT; view: which feature is what."""
     where = f"{NAME}:{split}"
     found = _SPEC.fullmatch(split)
@@ -110,7 +92,7 @@ def open_source(data_dir: str | os.PathLike, split: str, view: str) -> TfdsSourc
     return _source(where, builder, found["split"], records, ranges, parts, leaves)
 
 
-def _source(where: str, builder: Any, split: str, records: Sequence, ranges: tuple, parts: dict[str, str], leaves: dict[str, Any]) -> TfdsSource:
+def _source(where: str, builder: Any, split: str, records: Sequence, ranges: tuple, parts: dict[str, str], leaves: dict[str, Any]) -> PublishedSource:
     name = "/".join(part for part in (builder.info.name, builder.info.config_name) if part)
     notes, rows = published.Notes(), []
     keys = (f"{part}/{i}" for part, start, stop in ranges for i in range(start, stop))
@@ -133,7 +115,7 @@ def _source(where: str, builder: Any, split: str, records: Sequence, ranges: tup
             rows.append((published.numbered(full, notes.copy(full)), images, question, answer))
     notes.need(where, rows)
     reader = _Images(records, ranges, parts.get("image", ""))
-    return TfdsSource(f"{NAME}/{name}/{split}", Lazy(len(rows), _Examples(rows)), reader, notes.faults, dict(notes.altered))
+    return PublishedSource(f"{NAME}/{name}/{split}", Lazy(len(rows), _Examples(rows)), reader, notes.faults, dict(notes.altered))
 
 
 @dataclasses.dataclass(frozen=True)

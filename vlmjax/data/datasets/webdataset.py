@@ -18,13 +18,13 @@ import dataclasses
 import functools
 import os
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from vlmjax.data import file_sets, json_rows, tar_archive
 from vlmjax.data.datasets import llava, published
-from vlmjax.data.datasets.published import CAPTION_PROMPT
-from vlmjax.data.example import IMAGE_MARK, Example, Lazy, Source, Turn
+from vlmjax.data.datasets.published import CAPTION_PROMPT, PublishedSource
+from vlmjax.data.example import IMAGE_MARK, Example, Lazy, Turn
 from vlmjax.data.files_at import File, join, shown
 from vlmjax.errors import UserError, did_you_mean
 
@@ -40,25 +40,9 @@ Converted = tuple[tuple[str, ...], tuple[Turn, ...], list[str]]
 
 
 @dataclasses.dataclass(frozen=True)
-class WebDatasetSource(Source):
-    """Samples of shards. Image keys are SHARD/START/SIZE/NAME: where an image lies in which shard."""
-
-    name: str
-    examples: Sequence[Example]
-    images: "_Images"
-    faults: Mapping[str, str]
-    altered: Mapping[str, int]
-
-    def read_image(self, key: str) -> bytes:
-        return self.images(key)
-
-    @property
-    def reader(self) -> "_Images":
-        return self.images
-
-
-@dataclasses.dataclass(frozen=True)
 class _Images:
+    """Reads images by key, SHARD/START/SIZE/NAME: where an image lies in which shard."""
+
     shards: tuple[str, ...]
 
     def __call__(self, key: str) -> bytes:
@@ -71,7 +55,7 @@ def build(data_dir: str | os.PathLike) -> None:
 
 
 @functools.lru_cache(4)
-def open_source(data_dir: str | os.PathLike, split: str, view: str) -> WebDatasetSource:
+def open_source(data_dir: str | os.PathLike, split: str, view: str) -> PublishedSource:
     """split: the shards; view: which text."""
     if view not in VIEWS and not view.startswith("json.") or view in ("json.", "json.KEY"):
         raise UserError(f"{NAME}: {split}: no view {view!r}{did_you_mean(view, VIEWS)}")
@@ -80,7 +64,7 @@ def open_source(data_dir: str | os.PathLike, split: str, view: str) -> WebDatase
     for path in paths:
         _read(path, made, notes)
     notes.need(shown(join(os.fspath(data_dir), split)), made.image_size)
-    return WebDatasetSource(f"{NAME}/{split}", Lazy(len(made.image_size), made), _Images(tuple(paths)), notes.faults, dict(notes.altered))
+    return PublishedSource(f"{NAME}/{split}", Lazy(len(made.image_size), made), _Images(tuple(paths)), notes.faults, dict(notes.altered))
 
 
 def _read(path: str, made: "_Examples", notes: published.Notes) -> None:
