@@ -2,7 +2,7 @@
 
 Question: does a model that is trained in stages answer from the image, and how much would it guess without it?
 Command:  launch/demo.sh   (or: vlmjax train --config=experiments/demo.py --workdir=runs/demo)
-Arguments: `` all of it; `tiny` the same path in under 90 s, for tests; `holdout` trains on 3,600 images and is scored on the
+Arguments: `` all of it; `tiny` the same path in under 90 s, scored on 1,000 questions, for tests; `holdout` trains on 3,600 images and is scored on the
 other 400 training images: settings are chosen there, never on the test split.
 """
 from ml_collections import ConfigDict
@@ -46,7 +46,7 @@ def get_config(arg: str = "") -> ConfigDict:
         # for two images.
         instruct=stage("next_token", (("encoder/.*", False), *ALL), "questions", 2e-3, batch=4, length=184, images=2, targets=44, per_group=16, epochs=2.0),
     ))
-    c.evaluate = ConfigDict(dict(split=scored, controls=("real", "blind", "shuffled", "prior"),
+    c.evaluate = ConfigDict(dict(split=scored, sample=0, controls=("real", "blind", "shuffled", "prior"),
                                  after=dict(contrast=("easy_vqa_zero_shot",), align=("easy_vqa_caption",), instruct=("easy_vqa",))))
     c.preflight = ConfigDict(dict(samples=2, images=64, max_overlap=0.0, other_template=False))
     c.checkpoint = ConfigDict(dict(every=100, keep=2))
@@ -57,5 +57,6 @@ def get_config(arg: str = "") -> ConfigDict:
     if arg == "tiny":
         for name, epochs in (("contrast", 1.0), ("language", 0.05), ("align", 0.1), ("instruct", 0.1)):
             c.stages[name].epochs = epochs
+        c.evaluate.sample = 1000  # of the 9,673 questions
         c.expected_seconds = 90
     return c

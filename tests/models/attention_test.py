@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vlmjax.models.attention import attend, rotary, softmax, visible
+from vlmjax.models.attention import attend, rotary, rotations, softmax, visible
 
 
 @settings(max_examples=40, deadline=None)
@@ -57,8 +57,13 @@ def test_softmax_is_jaxs_bit_for_bit_with_its_gradient():
 def test_rotary_rotates_each_pair_by_its_own_angle():
     x = np.random.default_rng(0).normal(size=(2, 3, 2, 6)).astype(np.float32)
     positions = np.array([[0, 1, 2], [7, 100, 4000]])
-    out = np.asarray(jax.jit(rotary)(x, positions, 1e4))
+    out = np.asarray(jax.jit(lambda x: rotary(x, rotations(positions, 1e4, 6, 4001)))(x))
     for b, t, n, i in np.ndindex(2, 3, 2, 3):
         turned = complex(x[b, t, n, i], x[b, t, n, i + 3]) * np.exp(1j * positions[b, t] * 1e4 ** (-2 * i / 6))
         np.testing.assert_allclose(out[b, t, n, [i, i + 3]], [turned.real, turned.imag], atol=1e-3)
     np.testing.assert_array_equal(out[0, 0], x[0, 0])
+
+
+def test_a_position_that_no_row_can_have_gives_nan_and_not_another_angle():
+    turns = np.asarray(jax.jit(lambda p: rotations(p, 1e4, 6, 3))(np.array([[0, 2, 3, -1]])))
+    assert np.isfinite(turns[:, :, :2]).all() and np.isnan(turns[:, :, 2:]).all()

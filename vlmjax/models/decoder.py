@@ -7,9 +7,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from vlmjax.models.attention import Attend, Attention, attend
+from vlmjax.models.attention import Attend, Attention, attend, rotations
 from vlmjax.models.lora import ATTENTION, LoRAConfig, adapt
-from vlmjax.models.parts import fan_in, look_up, name_axes
+from vlmjax.models.parts import as_one_row, fan_in, look_up, name_axes
 from vlmjax.models.stack import Stack
 from vlmjax.stacks import segment_bounds, segment_name
 
@@ -52,11 +52,12 @@ class MLP(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        D = x.shape[-1]
+        whole, D = x.shape, x.shape[-1]
+        x = as_one_row(x)
         gate, up = (adapt(self.lora, f"mlp/{name}", x, nn.Dense(self.mlp, False, self.dtype, kernel_init=fan_in(D), name=name)(x)) for name in ("gate", "up"))
         hidden = name_axes(nn.silu(gate) * up, "batch", "length", "mlp")
         y = nn.Dense(D, False, self.dtype, kernel_init=fan_in(self.mlp, self.out_scale), name="down")(hidden)
-        return adapt(self.lora, "mlp/down", hidden, y)
+        return adapt(self.lora, "mlp/down", hidden, y).reshape(whole)
 
 
 class Block(nn.Module):
@@ -67,7 +68,7 @@ class Block(nn.Module):
     attend: Attend = attend
 
     @nn.compact
-    def __call__(self, x, positions, mask, cache=None, start=None):
+    def __call__(self, x, turns, mask, cache=None, start=None):
         c = self.config
         out_scale = (2 * c.layers) ** -0.5
         attention = Attention(
@@ -76,14 +77,13 @@ class Block(nn.Module):
             kv_heads=c.kv_heads,
             head_dim=c.head_dim,
             biases=("q", "k", "v") if c.qkv_bias else (),
-            theta=c.theta,
             out_scale=out_scale,
             dtype=self.dtype,
             attend=self.attend,
             lora=c.lora,
             name="attention",
         )
-        y, cache = attention(nn.RMSNorm(c.eps, self.dtype, name="norm1")(x), positions, mask, cache, start)
+        y, cache = attention(nn.RMSNorm(c.eps, self.dtype, name="norm1")(x), turns, mask, cache, start)
         x = name_axes(x + y, "batch", "length", "embed")
         y = MLP(c.mlp, out_scale, self.dtype, c.lora, name="mlp")(nn.RMSNorm(c.eps, self.dtype, name="norm2")(x))
         return name_axes(x + y, "batch", "length", "embed"), cache
@@ -132,12 +132,13 @@ class Decoder(nn.Module):
         cache: dict[str, Any] | None = None,
         start: jax.Array | int | None = None,
     ) -> tuple[jax.Array, dict[str, Any] | None]:
-        """x: f[B, T, D]. positions: i32[B, T]. mask: bool[B, T, S], see `attention.visible`; S = T without a cache.
+        """x: f[B, T, D]. positions: i32[B, T], below S. mask: bool[B, T, S], see `attention.visible`; S = T without a cache.
 
         cache: of `init_cache`; this call fills its slots start … start+T-1 (start: i32 scalar) and attends over all S slots
         under `mask`. Returns (f[B, T, D] after the final norm, the new cache or None).
         """
-        x, cache = self.layers(x, positions, mask, cache, start)
+        c = self.config
+        x, cache = self.layers(x, rotations(positions, c.theta, c.head_dim, mask.shape[-1]), mask, cache, start)
         return name_axes(self.norm(x), "batch", "length", "embed"), cache
 
     def logits(self, hidden: jax.Array) -> jax.Array:

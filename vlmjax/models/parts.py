@@ -27,6 +27,17 @@ def name_axes(x: jax.Array, *names: str | None) -> jax.Array:
     return jax.lax.with_sharding_constraint(x, PartitionSpec(*(axis if size % part == 0 else None for axis, size, part in zip(axes, x.shape, parts))))
 
 
+def as_one_row(x: jax.Array) -> jax.Array:
+    """f[B, T, …] → f[1, B·T, …] in a step for one CPU device, elsewhere as it is: for layers that treat each token alone.
+
+    With two axes of tokens XLA on CPUs computes the gradient of a kernel from a transposed copy of what comes back, written column by column: a tenth of a
+    training step. On TPUs, where a length that is no multiple of a tile would be copied for it, nothing changes.
+    """
+    mesh = jax.sharding.get_abstract_mesh()
+    alone = mesh.size == 1 and mesh.abstract_device is not None and mesh.abstract_device.platform == "cpu"
+    return x.reshape(1, -1, *x.shape[2:]) if alone else x
+
+
 def fan_in(size: int, scale: float = 1.0) -> nn.initializers.Initializer:
     """Normal with standard deviation scale / √size: a contraction over `size` multiplies its input's deviation by `scale`."""
     return nn.initializers.normal(scale * size**-0.5)

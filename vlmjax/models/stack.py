@@ -22,7 +22,7 @@ REMAT: dict[str, Callable[..., bool] | None] = {
 class Stack(nn.Module):
     """Runs sum(segments) blocks one after the other.
 
-    block: makes one layer from a name; a layer maps (x, positions, mask, cache, start) to (x, cache).
+    block: makes one layer from a name; a layer maps (x, turns, mask, cache, start) to (x, cache).
     segments: lengths of the runs of layers that share stacked parameters, for example (22, 2) → `0-22`, `22-24`.
     unroll: layers per iteration of the loop, True: all (on a CPU that saves 20-30 % of a training step).
     remat: a key of REMAT. Parameters: START-STOP/… with a leading axis [l], l = STOP - START.
@@ -37,17 +37,17 @@ class Stack(nn.Module):
     def __call__(
         self,
         x: jax.Array,
-        positions: jax.Array | None = None,
+        turns: jax.Array | None = None,
         mask: jax.Array | None = None,
         cache: dict[str, Any] | None = None,
         start: jax.Array | None = None,
     ) -> tuple[jax.Array, dict[str, Any] | None]:
-        """cache: {segment: of `init_cache`} or None; every layer reads the same positions, mask and start."""
+        """cache: {segment: of `init_cache`} or None; every layer reads the same turns (attention.rotations), mask and start."""
         if self.remat not in REMAT:
             raise UserError(f"remat: {self.remat!r} is not one of {', '.join(REMAT)}{did_you_mean(self.remat, REMAT)}")
 
-        def layer(block, x, cache, positions, mask, start):
-            x, cache = block(x, positions, mask, cache, start)
+        def layer(block, x, cache, turns, mask, start):
+            x, cache = block(x, turns, mask, cache, start)
             block.sow("intermediates", "output", x)  # kept only where a caller makes this collection mutable
             return x, cache
 
@@ -58,9 +58,9 @@ class Stack(nn.Module):
             name, length = segment_name(first, stop), stop - first
             unroll = length if self.unroll is True else min(max(int(self.unroll), 1), length)
             policy = REMAT[self.remat]
-            # jax makes no loop of 0, and one of a single turn copies what it carries: a cache, for every token. Without a cache that turn is worth a
+            # jax makes no loop of 0, and one of a single iteration copies what it carries: a cache, for every token. Without a cache that loop is worth a
             # quarter of a training step on a CPU: XLA orders what stands in it by itself.
-            turns = 0 if unroll == length and cache is not None else unroll
+            per_iteration = 0 if unroll == length and cache is not None else unroll
             # A loop keeps XLA from merging the recomputation with the forward pass; without one it must be forbidden to.
             body = layer if policy is None else nn.remat(layer, prevent_cse=unroll == length, policy=policy)
             scan = nn.scan(
@@ -69,9 +69,9 @@ class Stack(nn.Module):
                 split_rngs={"params": True, "dropout": True},
                 in_axes=(0, nn.broadcast, nn.broadcast, nn.broadcast),
                 length=length,
-                unroll=turns,
+                unroll=per_iteration,
             )
-            x, caches[name] = scan(self.block(name=name), x, cache and cache[name], positions, mask, start)
+            x, caches[name] = scan(self.block(name=name), x, cache and cache[name], turns, mask, start)
         return x, (cache and caches)
 
 

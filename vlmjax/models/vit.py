@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from vlmjax.layout import ImageLayout
 from vlmjax.models.attention import Attend, Attention, attend
 from vlmjax.models.lora import ATTENTION, LoRAConfig, adapt
-from vlmjax.models.parts import ACTIVATIONS, fan_in, layer_norm, name_axes
+from vlmjax.models.parts import ACTIVATIONS, as_one_row, fan_in, layer_norm, name_axes
 from vlmjax.models.patch_embed import PatchEmbed
 from vlmjax.models.stack import Stack
 
@@ -67,11 +67,12 @@ class MLP(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        E = x.shape[-1]
+        whole, E = x.shape, x.shape[-1]
+        x = as_one_row(x)
         hidden = adapt(self.lora, "mlp/up", x, nn.Dense(self.mlp, dtype=self.dtype, kernel_init=fan_in(2 * E), name="up")(x))
         hidden = ACTIVATIONS[self.activation](name_axes(hidden, "batch", "length", "mlp"))
         y = nn.Dense(E, dtype=self.dtype, kernel_init=fan_in(E, (2 * self.layers) ** -0.5), name="down")(hidden)
-        return adapt(self.lora, "mlp/down", hidden, y)
+        return adapt(self.lora, "mlp/down", hidden, y).reshape(whole)
 
 
 class Block(nn.Module):
@@ -86,7 +87,7 @@ class Block(nn.Module):
     attend: Attend = attend
 
     @nn.compact
-    def __call__(self, x, positions=None, mask=None, cache=None, start=None):
+    def __call__(self, x, turns=None, mask=None, cache=None, start=None):
         c = self.config
         attention = Attention(
             width=c.width,
@@ -100,7 +101,7 @@ class Block(nn.Module):
             lora=c.lora,
             name="attention",
         )
-        y, cache = attention(layer_norm(c.eps, self.dtype, "norm1")(x), positions, mask, cache, start)
+        y, cache = attention(layer_norm(c.eps, self.dtype, "norm1")(x), turns, mask, cache, start)
         x = name_axes(x + y, "batch", "length", "embed")
         y = MLP(c.mlp, c.layers, c.activation, self.dtype, c.lora, name="mlp")(layer_norm(c.eps, self.dtype, "norm2")(x))
         return name_axes(x + y, "batch", "length", "embed"), cache

@@ -70,7 +70,7 @@ class Stage:
     def compile(self) -> Callable:
         """The program of `lower`, compiled once."""
         with context(self.mesh):
-            return self.lower().compile()
+            return kernels.compile(self.lower(), self.mesh, [part.config.width for part in vars(self.model).values() if hasattr(getattr(part, "config", None), "width")])
 
 
 @contextlib.contextmanager
