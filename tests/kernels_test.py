@@ -84,3 +84,23 @@ def test_it_compiles_for_tpus_and_never_holds_the_logits(slice_, tensor, T):
         program = jax.jit(jax.grad(lambda q, k, v, s: jnp.sum(function(q, k, v, s).astype(jnp.float32)), argnums=(0, 1, 2))).lower(x, x, x, segments).compile()
     assert program.memory_analysis().temp_size_in_bytes < N // tensor * T * T * 4
     assert not Program(program.as_text()).collectives()
+
+
+class Lowered:
+    """Stands for a program; compiled, it says with which options. known: whether its XLA has the option."""
+
+    def __init__(self, known=True):
+        self.known = known
+
+    def compile(self, options=None):
+        if options and not self.known:
+            raise jax.errors.JaxRuntimeError("INVALID_ARGUMENT: No such compile option: 'xla_cpu_experimental_ynn_fusion_type'")
+        return options
+
+
+def test_only_a_step_whose_transformers_are_all_wide_is_compiled_with_other_products():
+    mesh, eigen = sharding.make_mesh(sharding.MeshConfig()), {"xla_cpu_experimental_ynn_fusion_type": ""}
+    assert [kernels.compile_step(Lowered(), mesh, widths) for widths in ((384, 512), (512,), (64, 576), ())] == [eigen, eigen, None, None]
+    assert kernels.compile_step(Lowered(known=False), mesh, (512,)) is None
+    x = jnp.ones((4, 4))
+    np.testing.assert_array_equal(kernels.compile_step(jax.jit(jnp.dot).lower(x, x), mesh, (512,))(x, x), jnp.full((4, 4), 4.0))  # this jaxlib knows it

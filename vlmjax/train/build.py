@@ -70,7 +70,8 @@ class Stage:
     def compile(self) -> Callable:
         """The program of `lower`, compiled once."""
         with context(self.mesh):
-            return kernels.compile(self.lower(), self.mesh, [part.config.width for part in vars(self.model).values() if hasattr(getattr(part, "config", None), "width")])
+            widths = [part.config.width for part in vars(self.model).values() if isinstance(part, (vit.ViT, clip.TextTower, decoder.Decoder))]
+            return kernels.compile_step(self.lower(), self.mesh, widths)
 
 
 @contextlib.contextmanager
