@@ -21,6 +21,8 @@ def end(number, frame):
 for number in (signal.SIGTERM, signal.SIGINT):
     signal.signal(number, end)
 """
+# A shell starts what runs in its background with SIGINT ignored, which is inherited: with this in front it is not, also where these tests are in the background.
+HEEDING = "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); os.execvp(sys.argv[1], sys.argv[1:])"
 
 
 @pytest.fixture
@@ -29,7 +31,7 @@ def start(tmp_path):
     started = []
 
     def start(count, *command, **more):
-        process = subprocess.Popen(["bash", str(cloud.TOP / "launch" / "local.sh"), str(count), "--", *command], cwd=tmp_path, env=env | more,
+        process = subprocess.Popen([*python(HEEDING), "bash", str(cloud.TOP / "launch" / "local.sh"), str(count), "--", *command], cwd=tmp_path, env=env | more,
                                    stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         started.append(process)
         return process

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vlmjax.models.attention import attend, rotary, rotations, softmax, visible
+from vlmjax.models.attention import Attention, attend, rotary, rotations, softmax, visible
 
 
 @settings(max_examples=40, deadline=None)
@@ -67,3 +67,13 @@ def test_rotary_rotates_each_pair_by_its_own_angle():
 def test_a_position_that_no_row_can_have_gives_nan_and_not_another_angle():
     turns = np.asarray(jax.jit(lambda p: rotations(p, 1e4, 6, 3))(np.array([[0, 2, 3, -1]])))
     assert np.isfinite(turns[:, :, :2]).all() and np.isnan(turns[:, :, 2:]).all()
+
+
+def test_tokens_that_do_not_ask_are_keys_all_the_same():
+    x = np.random.default_rng(0).normal(size=(2, 5, 12)).astype(np.float32)
+    positions = np.broadcast_to(np.arange(5), (2, 5))
+    mask = np.random.default_rng(1).random((2, 5, 5)) < 0.7
+    whole, front = (Attention(width=12, heads=2, kv_heads=1, head_dim=6, biases=("q", "o"), asking=asking) for asking in (None, 2))
+    args = x, rotations(positions, 1e4, 6, 5), mask
+    params = whole.init(jax.random.key(0), *args)
+    np.testing.assert_allclose(front.apply(params, *args)[0], whole.apply(params, *args)[0][:, :2], rtol=1e-5, atol=1e-6)

@@ -39,3 +39,18 @@ def test_keys_without_a_bias():
     params = jax.eval_shape(functools.partial(init_params, vit.ViT(config, (4,))), jax.random.key(0))
     attention = params["layers"]["0-4"]["attention"]
     assert {name for name in attention if "bias" in attention[name]} == {"q", "v", "o"}
+
+
+def test_the_class_token_alone_has_the_same_values_and_gradients():
+    config = dataclasses.replace(vit.VARIANTS["tiny-64"], size=16, layers=3, final_norm=True)
+    images = jax.random.normal(jax.random.key(1), (2, 16, 16, 3))
+    whole, alone = vit.ViT(config, (2, 1)), vit.ViT(config, (2, 1), class_only=True)
+    params = init_params(whole, jax.random.key(0))
+    assert jax.tree.map(jnp.shape, params) == jax.tree.map(jnp.shape, init_params(alone, jax.random.key(0)))
+    read = lambda module, params: module.apply({"params": params}, images)[:, :1]
+    assert jax.eval_shape(alone.apply, {"params": params}, images).shape == (2, 1, 64)
+    weigh = jax.random.normal(jax.random.key(2), (2, 1, 64))  # the mean square of what a norm gives is constant
+    (value, grads), (value_alone, grads_alone) = (jax.jit(jax.value_and_grad(lambda p, m=module: jnp.sum(read(m, p) * weigh)))(params) for module in (whole, alone))
+    np.testing.assert_allclose(value_alone, value, rtol=1e-5)
+    for leaf, leaf_alone in zip(jax.tree.leaves(grads), jax.tree.leaves(grads_alone)):  # that of a key's bias is 0 but for rounding
+        np.testing.assert_allclose(leaf_alone, leaf, rtol=1e-4, atol=1e-5)

@@ -118,7 +118,8 @@ class Attention(nn.Module):
     """Projections, rotary positions and the cache around `attend`.
 
     biases: which of the projections "q", "k", "v", "o" have one.
-    out_scale: of the initial standard deviation of the output projection. lora: adapters beside q, k, v and o.
+    out_scale: of the initial standard deviation of the output projection. lora: adapters beside q, k, v and o. asking: how many tokens, from the
+    front, are queries and come out, None: all.
     Parameters: q/kernel [D, N, H], k/kernel and v/kernel [D, K, H], o/kernel [N, H, D]; biases [N, H], [K, H], [D]; q_lora/{a, b}, ….
     """
 
@@ -131,6 +132,7 @@ class Attention(nn.Module):
     dtype: Any = jnp.float32
     attend: Attend = attend
     lora: LoRAConfig | None = None
+    asking: int | None = None
 
     @nn.compact
     def __call__(
@@ -145,20 +147,24 @@ class Attention(nn.Module):
 
         cache: {"k": f[B, K, H, S], "v": f[B, K, S, H]}, as the two products read them: in any other order they are transposed for every
         token. Keys and values of x go to its slots start … start+T-1, and attention is over all S slots, so `mask` must hide those not yet
-        written. Returns (f[B, T, D], the cache with the new slots or None).
+        written. Returns (f[B, T or asking, D], the cache with the new slots or None).
         """
         B, T = x.shape[:2]
         D, N, K, H = self.width, self.heads, self.kv_heads, self.head_dim
-        x = as_one_row(x)
+        A = T if self.asking is None else self.asking
+        whole = as_one_row(x)
+        asking = whole if A == T else as_one_row(x[:, :A])
 
-        def project(name: str, heads: int) -> jax.Array:
+        def project(name: str, x: jax.Array, heads: int) -> jax.Array:
             init = fan_in(D)
             y = nn.Einsum((D, heads, H), "BTD,DNH->BTNH", name in self.biases, self.dtype, kernel_init=init, name=name)(x)
-            return adapt(self.lora, f"attention/{name}", x, y).reshape(B, T, heads, H)
+            return adapt(self.lora, f"attention/{name}", x, y).reshape(B, -1, heads, H)
 
-        q, k, v = project("q", N), project("k", K), project("v", K)
+        q, k, v = project("q", asking, N), project("k", whole, K), project("v", whole, K)
         if turns is not None:
-            q, k = rotary(q, turns), rotary(k, turns)
+            q, k = rotary(q, turns if A == T else turns[:, :, :A]), rotary(k, turns)
+        if A < T and mask is not None:
+            mask = mask[:, :A]
         if cache is not None:
             write = lambda name, new, axis: jax.lax.dynamic_update_slice_in_dim(cache[name], new.astype(cache[name].dtype), start, axis)
             cache = {"k": write("k", jnp.einsum("BTKH->BKHT", k), 3), "v": write("v", jnp.einsum("BTKH->BKTH", v), 2)}
@@ -166,4 +172,4 @@ class Attention(nn.Module):
         out = as_one_row(self.attend(name_axes(q, "batch", "length", "heads", None), k, v, mask))  # [B, T, N, H]
         init = fan_in(N * H, self.out_scale)
         y = nn.Einsum((N, H, D), "BTNH,NHD->BTD", "o" in self.biases, self.dtype, kernel_init=init, name="o")(out)
-        return adapt(self.lora, "attention/o", out, y, inputs=2).reshape(B, T, D), cache
+        return adapt(self.lora, "attention/o", out, y, inputs=2).reshape(B, A, D), cache

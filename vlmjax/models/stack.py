@@ -1,4 +1,5 @@
 """A stack of equal layers: one `nn.scan` per segment, so compile time does not grow with depth (see vlmjax/stacks.py)."""
+import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -24,6 +25,7 @@ class Stack(nn.Module):
 
     block: makes one layer from a name; a layer maps (x, turns, mask, cache, start) to (x, cache).
     segments: lengths of the runs of layers that share stacked parameters, for example (22, 2) → `0-22`, `22-24`.
+    last: fields of the blocks of the last segment that the others do not have.
     unroll: layers per iteration of the loop, True: all (on a CPU that saves 20-30 % of a training step).
     remat: a key of REMAT. Parameters: START-STOP/… with a leading axis [l], l = STOP - START.
     """
@@ -32,6 +34,7 @@ class Stack(nn.Module):
     segments: tuple[int, ...]
     unroll: int | bool = 1
     remat: str = "none"
+    last: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     @nn.compact
     def __call__(
@@ -71,7 +74,8 @@ class Stack(nn.Module):
                 length=length,
                 unroll=per_iteration,
             )
-            x, caches[name] = scan(self.block(name=name), x, cache and cache[name], turns, mask, start)
+            own = self.last if stop == sum(self.segments) else {}
+            x, caches[name] = scan(self.block(**own, name=name), x, cache and cache[name], turns, mask, start)
         return x, (cache and caches)
 
 

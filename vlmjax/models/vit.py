@@ -78,13 +78,15 @@ class MLP(nn.Module):
 class Block(nn.Module):
     """A pre-norm transformer layer with LayerNorm and biases, of a vision or of CLIP's text tower. f[B, T, E] → f[B, T, E].
 
-    config: of either tower; only the sizes they share are read. Parameters: norm1, attention, norm2, mlp.
+    config: of either tower; only the sizes they share are read. computed: how many tokens, from the front, None: all; the others are keys and values, and come
+    out as they went in. Parameters: norm1, attention, norm2, mlp.
     """
 
     config: Any
     qkv_bias: tuple[str, ...] = ("q", "k", "v")
     dtype: Any = jnp.float32
     attend: Attend = attend
+    computed: int | None = None
 
     @nn.compact
     def __call__(self, x, turns=None, mask=None, cache=None, start=None):
@@ -99,19 +101,23 @@ class Block(nn.Module):
             dtype=self.dtype,
             attend=self.attend,
             lora=c.lora,
+            asking=self.computed,
             name="attention",
         )
         y, cache = attention(layer_norm(c.eps, self.dtype, "norm1")(x), turns, mask, cache, start)
-        x = name_axes(x + y, "batch", "length", "embed")
-        y = MLP(c.mlp, c.layers, c.activation, self.dtype, c.lora, name="mlp")(layer_norm(c.eps, self.dtype, "norm2")(x))
-        return name_axes(x + y, "batch", "length", "embed"), cache
+        z = name_axes((x if self.computed is None else x[:, : self.computed]) + y, "batch", "length", "embed")
+        y = MLP(c.mlp, c.layers, c.activation, self.dtype, c.lora, name="mlp")(layer_norm(c.eps, self.dtype, "norm2")(z))
+        z = name_axes(z + y, "batch", "length", "embed")
+        return z if self.computed is None else jnp.concatenate([z, x[:, self.computed :]], axis=1), cache
 
 
 class ViT(nn.Module):
-    """Normalised images f32[N, h, w, 3] → f[N, P, E], with a class token in front f[N, P+1, E].
+    """Normalised images f32[N, h, w, 3] → f[N, P, E], with a class token in front f[N, P+1, E]; f[N, 1, E] where class_only.
 
     Runs exactly sum(segments) blocks: config.layers of them for a contrastive objective, config.feature_blocks in front of a
     projector. The final norm belongs to the last block: it is there when the config has one and all blocks run.
+    class_only: only the class token comes out, all that a contrastive objective reads of a CLIP. The last block, which needs a segment of its own, is then
+    computed for it alone; the numbers are the same.
     Parameters: patch_embed, class_token [E], position_embed [P(+1), E], pre_norm, layers/START-STOP/…, final_norm.
     """
 
@@ -121,6 +127,7 @@ class ViT(nn.Module):
     unroll: int | bool = 1
     remat: str = "none"
     attend: Attend = attend
+    class_only: bool = False
 
     @nn.compact
     def __call__(self, images: jax.Array) -> jax.Array:
@@ -134,7 +141,10 @@ class ViT(nn.Module):
         if c.pre_norm:
             x = layer_norm(c.eps, self.dtype, "pre_norm")(x)
         block = functools.partial(Block, c, c.qkv_bias, self.dtype, self.attend)
-        x, _ = Stack(block, self.segments, self.unroll, self.remat, name="layers")(name_axes(x, "batch", "length", "embed"))
+        stack = Stack(block, self.segments, self.unroll, self.remat, last=dict(computed=1) if self.class_only else {}, name="layers")
+        x, _ = stack(name_axes(x, "batch", "length", "embed"))
+        if self.class_only:
+            x = x[:, :1]
         if c.final_norm and sum(self.segments) == c.layers:
             x = layer_norm(c.eps, self.dtype, "final_norm")(x)
         return x

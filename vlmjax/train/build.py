@@ -143,13 +143,15 @@ def modules(config: ModelConfig, vocabulary: int, compute: str, compiled: Compil
 
 
 def needed(available: dict[str, nn.Module], objective: str, images: int, where: str) -> dict[str, nn.Module]:
-    """The components an objective computes, the encoder cut to the blocks it uses."""
+    """The components an objective computes, the encoder cut to the blocks and tokens it uses."""
     names = ("encoder", "text_tower", "contrast_head") if objective == "contrastive" else ("encoder", "projector", "decoder") if images else ("decoder",)
     if missing := [name for name in names if name not in available]:
         raise UserError(f"{where}: the objective {objective} needs model.{missing[0].replace('contrast_head', 'text_tower')}, which the config lacks")
     out = {name: available[name] for name in names}
     if objective == "next_token" and images:
         out["encoder"] = out["encoder"].clone(segments=(out["encoder"].config.feature_blocks,))
+    if objective == "contrastive":
+        out["encoder"] = out["encoder"].clone(class_only=out["encoder"].config.class_token)
     return out
 
 
@@ -183,8 +185,9 @@ def abstract_params(parts: Mapping[str, nn.Module]) -> dict[str, jax.ShapeDtypeS
 
 
 def recut(parts: dict[str, nn.Module], labels: dict[str, Any]) -> dict[str, nn.Module]:
-    """The same modules with their stacks cut where labels differ."""
-    lengths = stacks.cut(labels)
+    """The same modules with their stacks cut where labels differ, and before a last block that computes fewer tokens than the others."""
+    alone = tuple(f"{name}/layers/{sum(module.segments) - 1}/" for name, module in parts.items() if getattr(module, "class_only", False))
+    lengths = stacks.cut({path: (label, path.startswith(alone)) for path, label in labels.items()})
     return {name: module.clone(segments=lengths[f"{name}/layers"]) if f"{name}/layers" in lengths else module for name, module in parts.items()}
 
 

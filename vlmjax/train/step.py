@@ -56,16 +56,22 @@ def make(loss: Loss, optimizer: optax.GradientTransformation, schedule: optax.Sc
         (total, count, hits), grads = differentiate(learned.trainable, frozen, batch, key(learned.step) if key else None)
         counts, count = count > 0, jnp.where(count > 0, count, 1.0)
         grads = jax.tree.map(lambda g: g / count, grads)
-        updates, opt_state = optimizer.update(grads, learned.opt_state, learned.trainable)
-        trainable = optax.apply_updates(learned.trainable, updates)
         finite = jnp.isfinite(total) & jnp.isfinite(optax.global_norm(grads))
-        keep = lambda new, old: jax.tree.map(lambda n, o: jnp.where(finite & counts, n, o), new, old)
-        moved = {path: learned.reached[path] | _moved(path, grad) for path, grad in param_rules.flatten(grads).items()}
+
+        def move():
+            updates, opt_state = optimizer.update(grads, learned.opt_state, learned.trainable)
+            reached = {path: learned.reached[path] | _moved(path, grad) for path, grad in param_rules.flatten(grads).items()}
+            return optax.apply_updates(learned.trainable, updates), opt_state, reached, by_component(updates)
+
+        def stay():
+            return learned.trainable, learned.opt_state, learned.reached, jax.tree.map(jnp.zeros_like, by_component(learned.trainable))
+
+        # A branch, not a choice between two values of each element: those are passes over everything that is learned.
+        trainable, opt_state, reached, update_norm = jax.lax.cond(finite & counts, move, stay)
         metrics = {"loss": total / count, "accuracy": hits / count, "lr": schedule(learned.step), "finite": finite.astype(jnp.float32)}
-        for kind, norms in (("grad_norm", by_component(grads)), ("param_norm", by_component(trainable)), ("update_norm", by_component(updates))):
+        for kind, norms in (("grad_norm", by_component(grads)), ("param_norm", by_component(trainable)), ("update_norm", update_norm)):
             metrics.update({f"{kind}/{name}": norm for name, norm in norms.items()})
-        learned = Learned(step=learned.step + 1, trainable=keep(trainable, learned.trainable), opt_state=keep(opt_state, learned.opt_state),
-                          reached=keep(moved, learned.reached), skipped=learned.skipped + (~finite).astype(jnp.int32))
+        learned = Learned(step=learned.step + 1, trainable=trainable, opt_state=opt_state, reached=reached, skipped=learned.skipped + (~finite).astype(jnp.int32))
         return learned, metrics
 
     return step
