@@ -1,4 +1,5 @@
 """Kernels against the plain attention: fresh random inputs, packed rows, float32."""
+import dataclasses
 import importlib.util
 
 import jax
@@ -9,7 +10,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from vlmjax import kernels, sharding
 from vlmjax.errors import UserError
-from vlmjax.models import decoder
+from vlmjax.models import decoder, vit
 from vlmjax.models.attention import attend, visible
 from vlmjax.plan.hlo import Program
 from vlmjax.plan.topologies import find
@@ -86,21 +87,13 @@ def test_it_compiles_for_tpus_and_never_holds_the_logits(slice_, tensor, T):
     assert not Program(program.as_text()).collectives()
 
 
-class Lowered:
-    """Stands for a program; compiled, it says with which options. known: whether its XLA has the option."""
-
-    def __init__(self, known=True):
-        self.known = known
-
-    def compile(self, options=None):
-        if options and not self.known:
-            raise jax.errors.JaxRuntimeError("INVALID_ARGUMENT: No such compile option: 'xla_cpu_experimental_ynn_fusion_type'")
-        return options
+def test_only_a_program_whose_transformers_are_all_wide_is_compiled_with_other_products():
+    tower = lambda width: vit.ViT(dataclasses.replace(vit.VARIANTS["tiny-64"], width=width), (4,))
+    language = decoder.Decoder(dataclasses.replace(decoder.VARIANTS["tiny-64"], width=512), (4,))
+    eigen = {kernels.WITHOUT_YNNPACK: ""}
+    assert kernels.compiler_options("cpu", (tower(384), language)) == kernels.compiler_options("cpu", (language, None)) == eigen  # this jaxlib knows it
+    assert kernels.compiler_options("cpu", (tower(64), language)) == kernels.compiler_options("cpu", ()) == kernels.compiler_options("tpu", (language,)) == {}
 
 
-def test_only_a_step_whose_transformers_are_all_wide_is_compiled_with_other_products():
-    mesh, eigen = sharding.make_mesh(sharding.MeshConfig()), {"xla_cpu_experimental_ynn_fusion_type": ""}
-    assert [kernels.compile_step(Lowered(), mesh, widths) for widths in ((384, 512), (512,), (64, 576), ())] == [eigen, eigen, None, None]
-    assert kernels.compile_step(Lowered(known=False), mesh, (512,)) is None
-    x = jnp.ones((4, 4))
-    np.testing.assert_array_equal(kernels.compile_step(jax.jit(jnp.dot).lower(x, x), mesh, (512,))(x, x), jnp.full((4, 4), 4.0))  # this jaxlib knows it
+def test_an_option_that_another_jaxlib_lacks_is_not_given():
+    assert kernels._is_known(kernels.WITHOUT_YNNPACK) and not kernels._is_known("xla_cpu_no_such_thing")

@@ -12,7 +12,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from PIL import Image
 
-from vlmjax import decode, param_rules, sharding, stacks
+from vlmjax import decode, kernels, param_rules, sharding, stacks
 from vlmjax.data import images as pictures
 from vlmjax.data.conversation import RAW, Template
 from vlmjax.data.example import IMAGE_MARK, Turn
@@ -170,7 +170,7 @@ class Bundle:
         rows = len(next(iter(batch.values())))
         with contextlib.ExitStack() as stack_:
             stack_.enter_context(jax.default_matmul_precision("highest"))
-            place = {}
+            place, platform = {}, self.mesh.devices.flat[0].platform if self.mesh is not None else jax.default_backend()
             if self.mesh is not None:
                 parts = sharding.row_shards(self.mesh)
                 batch = {key: np.pad(value, [(0, -rows % parts)] + [(0, 0)] * (value.ndim - 1)) for key, value in batch.items()}
@@ -178,7 +178,7 @@ class Bundle:
                 stack_.enter_context(build.context(self.mesh))
                 place = {"out_shardings": sharding.replicated(self.mesh)}
             if name not in self._programs:
-                self._programs[name] = jax.jit(fn, **place)
+                self._programs[name] = jax.jit(fn, **place, compiler_options=kernels.compiler_options(platform, self.parts.values()))
             return np.asarray(self._programs[name](self.params, batch))[:rows]
 
     def with_adapters(self, how: str) -> "Bundle":

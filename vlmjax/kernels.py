@@ -1,7 +1,7 @@
 """What a step is computed with on the kind of device that a stage's mesh has: its attention, a kernel where there is one, else the plain one of
 models/attention.py; on CPUs the library of its products."""
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 import flax.linen as nn
@@ -12,11 +12,14 @@ from jax.sharding import Mesh, PartitionSpec
 
 from vlmjax.errors import UserError, did_you_mean
 from vlmjax.models.attention import Attend, BySegments, attend
-from vlmjax.models.decoder import DecoderConfig
+from vlmjax.models.clip import TextTower
+from vlmjax.models.decoder import Decoder, DecoderConfig
+from vlmjax.models.vit import ViT
 
 # The width from which Eigen's products are faster on a CPU than those of YNNPACK, XLA's default. With an encoder 384 and a language model 512 wide a step takes
 # 0.86 (only the projector learns) and 0.94 of the time (the language model, too); at 64 it takes 1.3 to 1.7 times as long. In between nothing was measured.
 EIGEN_FROM = 384
+WITHOUT_YNNPACK = "xla_cpu_experimental_ynn_fusion_type"  # of none
 NAMES = ("auto", "plain", "splash")
 LANES = 128
 # Tokens of a block of queries or keys, the largest that divides a row.
@@ -56,15 +59,24 @@ def give(parts: Mapping[str, nn.Module], name: str, mesh: Mesh, per_group: int, 
     return {**parts, "decoder": parts["decoder"].clone(attend=chosen)}, about
 
 
-def compile_step(lowered: jax.stages.Lowered, mesh: Mesh, widths: Sequence[int]) -> jax.stages.Compiled:
-    """On CPUs with the library that suits the `widths` of the transformers in the program. The choice hangs on these alone, so that a run that is resumed computes the same bits."""
-    if mesh.devices.flat[0].platform == "cpu" and widths and min(widths) >= EIGEN_FROM:
+def compiler_options(platform: str, parts: Iterable[nn.Module]) -> dict[str, str]:
+    """Of a program of these modules on such a device: on CPUs the library that suits the widths of its transformers. It hangs on these alone, so that a run that
+    is resumed computes the same bits."""
+    widths = [part.config.width for part in parts if isinstance(part, (ViT, TextTower, Decoder))]
+    return dict.fromkeys(filter(_is_known, (WITHOUT_YNNPACK,)), "") if platform == "cpu" and widths and min(widths) >= EIGEN_FROM else {}
+
+
+@functools.cache
+def _is_known(option: str) -> bool:
+    """Whether this jaxlib has a compiler option; experimental ones come and go."""
+    with jax.default_device(jax.local_devices(backend="cpu")[0]):
         try:
-            return lowered.compile({"xla_cpu_experimental_ynn_fusion_type": ""})
+            jax.jit(lambda: 0).lower().compile({option: ""})
         except jax.errors.JaxRuntimeError as error:
-            if "No such compile option" not in str(error):  # an experimental one: another jaxlib may have another way
+            if "No such compile option" not in str(error):
                 raise
-    return lowered.compile()
+            return False
+    return True
 
 
 @functools.cache

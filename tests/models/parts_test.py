@@ -1,10 +1,13 @@
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from vlmjax import sharding
 from vlmjax.models.decoder import MLP
-from vlmjax.models.parts import as_one_row
+from vlmjax.models.parts import products
 
 
 def on(count, function, *args):
@@ -14,15 +17,26 @@ def on(count, function, *args):
         return function(*args)
 
 
-def test_rows_become_one_on_one_cpu_device_and_nowhere_else():
-    x = jnp.arange(24.0).reshape(2, 3, 4)
-    np.testing.assert_array_equal(on(1, as_one_row, x), x.reshape(1, 6, 4))
-    np.testing.assert_array_equal(on(8, as_one_row, x), x)
-    np.testing.assert_array_equal(as_one_row(x), x)
+@pytest.mark.parametrize("contract, kernel", [(((2,), (0,)), (4, 5)), (((2,), (0,)), (4, 2, 3)), (((1, 2), (0, 1)), (3, 4, 5)), (((2,), (1,)), (5, 4))], ids=str)
+def test_matrices_have_the_values_of_the_product(contract, kernel):
+    x, kernel = (np.random.default_rng(i).normal(size=shape).astype(np.float32) for i, shape in enumerate(((2, 3, 4), kernel)))
+    multiply = lambda *args: products()(*args, (contract, ((), ())))
+    np.testing.assert_allclose(on(1, multiply, x, kernel), multiply(x, kernel), rtol=1e-5, atol=1e-6)
+    shapes = {n: {eqn.invars[0].aval.ndim for eqn in on(n, jax.make_jaxpr(multiply), x, kernel).eqns if eqn.primitive.name == "dot_general"} for n in (1, 8)}
+    assert shapes == {1: {2}, 8: {3}}
 
 
-def test_a_layer_of_one_row_has_the_same_gradients():
+def test_layers_on_one_cpu_device_have_the_same_gradients():
     mlp, x = MLP(mlp=16), jax.random.normal(jax.random.key(0), (2, 3, 8))
     params = mlp.init(jax.random.key(1), x)
     grad = jax.grad(lambda params, x: jnp.sum(mlp.apply(params, x) ** 2), argnums=(0, 1))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), on(1, grad, params, x), grad(params, x))
+
+
+def test_gradients_of_kernels_need_no_transposed_copy():
+    """On one CPU device each is one product, of matrices as they lie in memory."""
+    mlp, x = MLP(mlp=96), jax.ShapeDtypeStruct((2, 40, 64), jnp.float32)
+    params = jax.eval_shape(mlp.init, jax.random.key(1), x)
+    compiled = lambda: jax.jit(jax.grad(lambda params, x: jnp.sum(mlp.apply(params, x) ** 2))).lower(params, x).compile().as_text()
+    written = lambda text: set(re.findall(r"= f32\[(?:96,80|64,80)\]", text))
+    assert not written(on(1, compiled)) and written(compiled())

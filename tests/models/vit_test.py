@@ -51,6 +51,6 @@ def test_the_class_token_alone_has_the_same_values_and_gradients():
     assert jax.eval_shape(alone.apply, {"params": params}, images).shape == (2, 1, 64)
     weigh = jax.random.normal(jax.random.key(2), (2, 1, 64))  # the mean square of what a norm gives is constant
     (value, grads), (value_alone, grads_alone) = (jax.jit(jax.value_and_grad(lambda p, m=module: jnp.sum(read(m, p) * weigh)))(params) for module in (whole, alone))
-    np.testing.assert_allclose(value_alone, value, rtol=1e-5)
+    np.testing.assert_allclose(value_alone, value, atol=1e-4)  # of a sum of 128, each about 1
     for leaf, leaf_alone in zip(jax.tree.leaves(grads), jax.tree.leaves(grads_alone)):  # that of a key's bias is 0 but for rounding
         np.testing.assert_allclose(leaf_alone, leaf, rtol=1e-4, atol=1e-5)

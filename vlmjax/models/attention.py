@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 
 from vlmjax.models.lora import LoRAConfig, adapt
-from vlmjax.models.parts import as_one_row, fan_in, name_axes
+from vlmjax.models.parts import fan_in, name_axes, products
 
 Attend = Callable[[jax.Array, jax.Array, jax.Array, jax.Array | None], jax.Array]
 Cache = dict[str, Any]
@@ -149,18 +149,17 @@ class Attention(nn.Module):
         token. Keys and values of x go to its slots start … start+T-1, and attention is over all S slots, so `mask` must hide those not yet
         written. Returns (f[B, T or asking, D], the cache with the new slots or None).
         """
-        B, T = x.shape[:2]
+        T = x.shape[1]
         D, N, K, H = self.width, self.heads, self.kv_heads, self.head_dim
         A = T if self.asking is None else self.asking
-        whole = as_one_row(x)
-        asking = whole if A == T else as_one_row(x[:, :A])
+
+        def dense(name: str, size: int | tuple[int, int], axes: int | tuple[int, int], init: nn.initializers.Initializer) -> nn.Module:
+            return nn.DenseGeneral(size, axes, use_bias=name in self.biases, dtype=self.dtype, kernel_init=init, dot_general_cls=products, name=name)
 
         def project(name: str, x: jax.Array, heads: int) -> jax.Array:
-            init = fan_in(D)
-            y = nn.Einsum((D, heads, H), "BTD,DNH->BTNH", name in self.biases, self.dtype, kernel_init=init, name=name)(x)
-            return adapt(self.lora, f"attention/{name}", x, y).reshape(B, -1, heads, H)
+            return adapt(self.lora, f"attention/{name}", x, dense(name, (heads, H), -1, fan_in(D))(x))
 
-        q, k, v = project("q", asking, N), project("k", whole, K), project("v", whole, K)
+        q, k, v = project("q", x if A == T else x[:, :A], N), project("k", x, K), project("v", x, K)
         if turns is not None:
             q, k = rotary(q, turns if A == T else turns[:, :, :A]), rotary(k, turns)
         if A < T and mask is not None:
@@ -169,7 +168,6 @@ class Attention(nn.Module):
             write = lambda name, new, axis: jax.lax.dynamic_update_slice_in_dim(cache[name], new.astype(cache[name].dtype), start, axis)
             cache = {"k": write("k", jnp.einsum("BTKH->BKHT", k), 3), "v": write("v", jnp.einsum("BTKH->BKTH", v), 2)}
             k, v = jnp.einsum("BKHS->BSKH", cache["k"]), jnp.einsum("BKSH->BSKH", cache["v"])
-        out = as_one_row(self.attend(name_axes(q, "batch", "length", "heads", None), k, v, mask))  # [B, T, N, H]
-        init = fan_in(N * H, self.out_scale)
-        y = nn.Einsum((N, H, D), "BTNH,NHD->BTD", "o" in self.biases, self.dtype, kernel_init=init, name="o")(out)
-        return adapt(self.lora, "attention/o", out, y, inputs=2).reshape(B, A, D), cache
+        out = self.attend(name_axes(q, "batch", "length", "heads", None), k, v, mask)  # [B, A, N, H]
+        y = dense("o", D, (-2, -1), fan_in(N * H, self.out_scale))(out)
+        return adapt(self.lora, "attention/o", out, y, inputs=2), cache

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from vlmjax.models.attention import Attend, Attention, attend, rotations
 from vlmjax.models.lora import ATTENTION, LoRAConfig, adapt
-from vlmjax.models.parts import as_one_row, fan_in, look_up, name_axes
+from vlmjax.models.parts import fan_in, look_up, name_axes, products
 from vlmjax.models.stack import Stack
 from vlmjax.stacks import segment_bounds, segment_name
 
@@ -52,12 +52,12 @@ class MLP(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        whole, D = x.shape, x.shape[-1]
-        x = as_one_row(x)
-        gate, up = (adapt(self.lora, f"mlp/{name}", x, nn.Dense(self.mlp, False, self.dtype, kernel_init=fan_in(D), name=name)(x)) for name in ("gate", "up"))
+        D = x.shape[-1]
+        dense = functools.partial(nn.Dense, use_bias=False, dtype=self.dtype, dot_general_cls=products)
+        gate, up = (adapt(self.lora, f"mlp/{name}", x, dense(self.mlp, kernel_init=fan_in(D), name=name)(x)) for name in ("gate", "up"))
         hidden = name_axes(nn.silu(gate) * up, "batch", "length", "mlp")
-        y = nn.Dense(D, False, self.dtype, kernel_init=fan_in(self.mlp, self.out_scale), name="down")(hidden)
-        return adapt(self.lora, "mlp/down", hidden, y).reshape(whole)
+        y = dense(D, kernel_init=fan_in(self.mlp, self.out_scale), name="down")(hidden)
+        return adapt(self.lora, "mlp/down", hidden, y)
 
 
 class Block(nn.Module):
@@ -143,12 +143,13 @@ class Decoder(nn.Module):
 
     def logits(self, hidden: jax.Array) -> jax.Array:
         """f[B, S, D] after the final norm → f32[B, S, V'], V' = config.vocabulary."""
-        kernel, contraction = (name_axes(self.table, "vocab", "embed"), "BSD,VD->BSV") if self.config.tied else (self.head, "BSD,DV->BSV")
-        logits = jnp.einsum(contraction, hidden.astype(self.dtype), kernel.astype(self.dtype), preferred_element_type=jnp.float32)
+        times = functools.partial(products(), hidden.astype(self.dtype), preferred_element_type=jnp.float32)
+        kernel, inside = (name_axes(self.table, "vocab", "embed"), 1) if self.config.tied else (self.head, 0)
+        logits = times(kernel.astype(self.dtype), dimension_numbers=(((2,), (inside,)), ((), ())))
         if self.config.added:
             first, count = self.config.added
             kernel = self.added_table.T if self.config.tied else self.added_head
-            new = jnp.einsum("BSD,DK->BSK", hidden.astype(self.dtype), kernel.astype(self.dtype), preferred_element_type=jnp.float32)
+            new = times(kernel.astype(self.dtype), dimension_numbers=(((2,), (0,)), ((), ())))
             logits = jnp.concatenate([logits[..., :first], new, logits[..., first + count :]], axis=-1)
         return name_axes(logits, "batch", "length", "vocab")
 

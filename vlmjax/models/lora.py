@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from vlmjax.errors import UserError, nearest
-from vlmjax.models.parts import name_axes
+from vlmjax.models.parts import name_axes, products
 
 ATTENTION = ("attention/q", "attention/k", "attention/v", "attention/o")
 _LEAF = re.compile(r"(.*)_lora/[ab]")
@@ -71,8 +71,9 @@ class Adapter(nn.Module):
         b = self.param("b", nn.initializers.zeros, (c.rank, *self.outputs), jnp.float32)
         if c.dropout:
             x = nn.Dropout(c.dropout, deterministic=not self.has_rng("dropout"))(x)
-        hidden = name_axes(jnp.tensordot(x, a.astype(self.dtype), len(self.inputs)), "batch", "length", None)
-        return jnp.tensordot(hidden, b.astype(self.dtype), 1) * c.scale
+        n, multiply = len(self.inputs), products()
+        hidden = multiply(x, a.astype(self.dtype), ((tuple(range(2, 2 + n)), tuple(range(n))), ((), ())))
+        return multiply(name_axes(hidden, "batch", "length", None), b.astype(self.dtype), (((2,), (0,)), ((), ()))) * c.scale
 
 
 def adapt(config: LoRAConfig | None, projection: str, x: jax.Array, y: jax.Array, inputs: int = 1) -> jax.Array:

@@ -7,7 +7,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from vlmjax.models.parts import ACTIVATIONS, name_axes
+from vlmjax.models.parts import ACTIVATIONS, name_axes, products
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Projector(nn.Module):
         for i in range(self.config.depth):
             if i:
                 x = ACTIVATIONS[self.config.activation](x)
-            x = nn.Dense(self.out_width, dtype=self.dtype, name=f"linear_{i}")(x)
+            x = nn.Dense(self.out_width, dtype=self.dtype, dot_general_cls=products, name=f"linear_{i}")(x)
             x = name_axes(x, "batch", "length", "embed")
         return x
 

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from vlmjax.layout import ImageLayout
 from vlmjax.models.attention import Attend, Attention, attend
 from vlmjax.models.lora import ATTENTION, LoRAConfig, adapt
-from vlmjax.models.parts import ACTIVATIONS, as_one_row, fan_in, layer_norm, name_axes
+from vlmjax.models.parts import ACTIVATIONS, fan_in, layer_norm, name_axes, products
 from vlmjax.models.patch_embed import PatchEmbed
 from vlmjax.models.stack import Stack
 
@@ -67,12 +67,12 @@ class MLP(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        whole, E = x.shape, x.shape[-1]
-        x = as_one_row(x)
-        hidden = adapt(self.lora, "mlp/up", x, nn.Dense(self.mlp, dtype=self.dtype, kernel_init=fan_in(2 * E), name="up")(x))
+        E = x.shape[-1]
+        dense = functools.partial(nn.Dense, dtype=self.dtype, dot_general_cls=products)
+        hidden = adapt(self.lora, "mlp/up", x, dense(self.mlp, kernel_init=fan_in(2 * E), name="up")(x))
         hidden = ACTIVATIONS[self.activation](name_axes(hidden, "batch", "length", "mlp"))
-        y = nn.Dense(E, dtype=self.dtype, kernel_init=fan_in(E, (2 * self.layers) ** -0.5), name="down")(hidden)
-        return adapt(self.lora, "mlp/down", hidden, y).reshape(whole)
+        y = dense(E, kernel_init=fan_in(E, (2 * self.layers) ** -0.5), name="down")(hidden)
+        return adapt(self.lora, "mlp/down", hidden, y)
 
 
 class Block(nn.Module):

@@ -70,8 +70,7 @@ class Stage:
     def compile(self) -> Callable:
         """The program of `lower`, compiled once."""
         with context(self.mesh):
-            widths = [part.config.width for part in vars(self.model).values() if isinstance(part, (vit.ViT, clip.TextTower, decoder.Decoder))]
-            return kernels.compile_step(self.lower(), self.mesh, widths)
+            return self.lower().compile(kernels.compiler_options(self.mesh.devices.flat[0].platform, vars(self.model).values()))
 
 
 @contextlib.contextmanager
