@@ -53,7 +53,7 @@ def get_config(arg: str = "") -> ConfigDict:
     c.logging = ConfigDict(dict(every=20, line_seconds=10.0, tensorboard=True, trace_steps=0, trace_start=10, trace_process=0))
     c.prefetch = 4
     c.workers = 1
-    c.expected_seconds = 300
+    c.expected_seconds = 350
     if arg == "tiny":
         for name, epochs in (("contrast", 1.0), ("language", 0.05), ("align", 0.1), ("instruct", 0.1)):
             c.stages[name].epochs = epochs

@@ -7,7 +7,7 @@ source "$(dirname "${BASH_SOURCE[0]}")/env.sh"
 if [ "${1:-}" = smollm2 ]; then
   shift
   language=SmolLM2-135M-Instruct.Q4_1.gguf
-  echo "plan: the demo, if there is none (5 min) → fetch SmolLM2-135M-Instruct (93 MB) → align and instruct it behind the demo's encoder, 2,000 test questions, text ability (about 25 min on 2 idle CPU cores) → runs/smollm2/report.html"
+  echo "plan: the demo, if there is none (6 min) → fetch SmolLM2-135M-Instruct (93 MB) → align and instruct it behind the demo's encoder, 2,000 test questions, text ability (about 25 min on 2 idle CPU cores) → runs/smollm2/report.html"
   set_up demo
   vlmjax data build easy_vqa
   [ -e runs/demo/model/config.json ] || vlmjax train --config=experiments/demo.py --workdir=runs/demo
@@ -22,7 +22,7 @@ if [ "${1:-}" = smollm2 ]; then
   python experiments/benchmarks/text_ability.py --model=runs/smollm2 --original="runs/$language"
   exit
 fi
-echo "plan: set up → build easy-VQA (5,000 images, 48,248 questions) → train 4 stages and evaluate (about 5 min on 2 idle CPU cores) → runs/demo/report.html"
+echo "plan: set up → build easy-VQA (5,000 images, 48,248 questions) → train 4 stages and evaluate (about 6 min on 2 idle CPU cores) → runs/demo/report.html"
 set_up demo
 vlmjax data build easy_vqa
 vlmjax train --config=experiments/demo.py --workdir=runs/demo "$@"

@@ -90,10 +90,11 @@ def test_it_compiles_for_tpus_and_never_holds_the_logits(slice_, tensor, T):
 def test_only_a_program_whose_transformers_are_all_wide_is_compiled_with_other_products():
     tower = lambda width: vit.ViT(dataclasses.replace(vit.VARIANTS["tiny-64"], width=width), (4,))
     language = decoder.Decoder(dataclasses.replace(decoder.VARIANTS["tiny-64"], width=512), (4,))
-    eigen = {kernels.WITHOUT_YNNPACK: ""}
+    eigen = dict([kernels.EIGEN])
     assert kernels.compiler_options("cpu", (tower(384), language)) == kernels.compiler_options("cpu", (language, None)) == eigen  # this jaxlib knows it
     assert kernels.compiler_options("cpu", (tower(64), language)) == kernels.compiler_options("cpu", ()) == kernels.compiler_options("tpu", (language,)) == {}
 
 
 def test_an_option_that_another_jaxlib_lacks_is_not_given():
-    assert kernels._is_known(kernels.WITHOUT_YNNPACK) and not kernels._is_known("xla_cpu_no_such_thing")
+    option, value = kernels.EIGEN
+    assert kernels._is_known(option, value) and not kernels._is_known("xla_cpu_no_such_thing", value) and not kernels._is_known(option, "LIBRARY_FUSION_TYPE_OTHER")
