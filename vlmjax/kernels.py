@@ -17,7 +17,8 @@ from vlmjax.models.decoder import Decoder, DecoderConfig
 from vlmjax.models.vit import ViT
 
 # The width from which Eigen's products are faster on a CPU than those of YNNPACK, XLA's default. With an encoder 384 and a language model 512 wide a step takes
-# 0.86 (only the projector learns) and 0.94 of the time (the language model, too); at 64 it takes 1.3 to 1.7 times as long. In between nothing was measured.
+# 0.86 (only the projector learns) and 0.94 of the time (the language model, too); at 64 it takes 1.3 to 1.7 times as long. Measured with all of YNNPACK off, and
+# at no width in between.
 EIGEN_FROM = 384
 # Reductions stay with YNNPACK: XLA's own take ten times as long.
 EIGEN = ("xla_cpu_experimental_ynn_fusion_type", "LIBRARY_FUSION_TYPE_REDUCE")
