@@ -24,7 +24,8 @@ def keep_freed_memory() -> None:
         mallopt = ctypes.CDLL(None).mallopt
     except (OSError, AttributeError):
         return  # not glibc
-    for option, value in ((-8, 1), (-3, 1 << 30), (-1, 2**31 - 1)):  # M_ARENA_MAX, M_MMAP_THRESHOLD, M_TRIM_THRESHOLD
+    # One arena; no block is a mapping of its own, however large (a threshold has a largest value, and a step's buffers exceed it); nothing is trimmed.
+    for option, value in ((-8, 1), (-4, 0), (-1, -1)):  # M_ARENA_MAX, M_MMAP_MAX, M_TRIM_THRESHOLD
         mallopt(option, value)
 
 
