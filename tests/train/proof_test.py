@@ -127,7 +127,21 @@ def test_a_truth_that_was_stacked_in_the_wrong_order_is_found(tmp_path, monkeypa
         tiny.run(stage, tmp_path)
 
 
-def test_the_digest_is_the_same_for_every_mesh_and_cut(monkeypatch):
+@pytest.mark.parametrize("shape, stacked", [((), False), ((7,), False), ((48, 16), False), ((4,), True), ((4, 16), True), ((4, 16, 4, 8), True)])
+@pytest.mark.parametrize("dtype", ["bfloat16", "float32", "int8", "bool"])
+def test_the_host_and_the_program_add_up_the_same(monkeypatch, shape, stacked, dtype):
+    leaf = jnp.asarray(np.random.default_rng(len(shape)).integers(0, 2 if dtype == "bool" else 100, shape)).astype(dtype)
+    tree = {"decoder/layers/0-4/norm1/scale" if stacked else "decoder/embed": leaf}
+    want = proof.digests(param_rules.unflatten(tree))
+    monkeypatch.setattr(proof, "_BLOCK", 3)
+    assert want == proof.digests(param_rules.unflatten(tree))
+    monkeypatch.setattr(proof, "_on_host", lambda leaf: False)
+    assert want == proof.digests(param_rules.unflatten(tree))
+
+
+@pytest.mark.parametrize("on_host", [True, False])
+def test_the_digest_is_the_same_for_every_mesh_and_cut(monkeypatch, on_host):
+    monkeypatch.setattr(proof, "_on_host", lambda leaf: on_host)
     rng = np.random.default_rng(0)
     whole = {"decoder/layers/0-4/attention/q/kernel": rng.normal(size=(4, 16, 4, 8)).astype("f"), "decoder/embed": rng.normal(size=(48, 16)).astype("f")}
     want = proof.digests(param_rules.unflatten(whole))
@@ -137,6 +151,7 @@ def test_the_digest_is_the_same_for_every_mesh_and_cut(monkeypatch):
     cut = stacks.collect(stacks.expand(whole), ["decoder/layers/0-1/attention/q/kernel", "decoder/layers/1-4/attention/q/kernel", "decoder/embed"])
     assert want == proof.digests(param_rules.unflatten(placed)) == proof.digests(param_rules.unflatten(cut))
     monkeypatch.setattr(proof, "_AT_ONCE", 40)  # large leaves go in pieces, the last of another size
+    monkeypatch.setattr(proof, "_BLOCK", 40)
     assert want == proof.digests(param_rules.unflatten(placed)) == proof.digests(param_rules.unflatten(cut))
     assert proof.sha256(want) != proof.sha256(want | {"decoder/embed": want["decoder/embed"][:-1] + "x"})
 
