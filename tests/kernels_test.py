@@ -97,4 +97,4 @@ def test_only_a_program_whose_transformers_are_all_wide_is_compiled_with_other_p
 
 def test_an_option_that_another_jaxlib_lacks_is_not_given():
     option, value = kernels.EIGEN
-    assert kernels._is_known(option, value) and not kernels._is_known("xla_cpu_no_such_thing", value) and not kernels._is_known(option, "LIBRARY_FUSION_TYPE_OTHER")
+    assert kernels.is_known(option, value) and not kernels.is_known("xla_cpu_no_such_thing", value) and not kernels.is_known(option, "LIBRARY_FUSION_TYPE_OTHER")

@@ -38,3 +38,11 @@ def test_layers_from_a_file_and_from_a_device_are_placed_in_one_stack():
             assert list(placed) == list(like) and (where is None or all(placed[path].sharding == where[path] for path in like))
             np.testing.assert_array_equal(placed["decoder/layers/0-3/mlp/up/kernel"], np.stack([layers[f"decoder/layers/{i}/mlp/up/kernel"] for i in range(3)]).astype("bfloat16"))
             np.testing.assert_array_equal(placed["decoder/norm/scale"], layers["decoder/norm/scale"].astype("f"))
+
+
+def test_what_lies_in_one_piece_in_this_process_is_read_without_a_program_or_a_copy():
+    alone, mesh = jax.device_put(np.arange(8.0, dtype="f")), sharding.make_mesh(sharding.MeshConfig(fsdp=8))
+    view = stacks.on_host(alone)
+    assert isinstance(view, np.ndarray) and view.ctypes.data == alone.unsafe_buffer_pointer()
+    spread = jax.device_put(alone, jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("fsdp")))
+    assert stacks.on_host(spread) is spread and stacks.on_host("a view of a file") == "a view of a file"

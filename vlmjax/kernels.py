@@ -65,11 +65,11 @@ def compiler_options(platform: str, parts: Iterable[nn.Module]) -> dict[str, str
     """Of a program of these modules on such a device: on CPUs the library that suits the widths of its transformers. It hangs on these alone, so that a run that
     is resumed computes the same bits."""
     widths = [part.config.width for part in parts if isinstance(part, (ViT, TextTower, Decoder))]
-    return dict([EIGEN]) if platform == "cpu" and widths and min(widths) >= EIGEN_FROM and _is_known(*EIGEN) else {}
+    return dict([EIGEN]) if platform == "cpu" and widths and min(widths) >= EIGEN_FROM and is_known(*EIGEN) else {}
 
 
 @functools.cache
-def _is_known(option: str, value: str) -> bool:
+def is_known(option: str, value: str | int | bool) -> bool:
     """Whether this jaxlib has a compiler option and a value of it; experimental ones come and go."""
     with jax.default_device(jax.local_devices(backend="cpu")[0]):
         try:

@@ -56,6 +56,13 @@ def expand(flat: Mapping[str, Any]) -> dict[str, Any]:
     return out
 
 
+def on_host(leaf: Any) -> Any:
+    """The leaf as a view of NumPy's if all of it lies in this process's memory, in one piece; else itself. Views are cut and stacked without a program, and compiling
+    one takes longer than moving the parameters of a small model."""
+    whole = isinstance(leaf, jax.Array) and leaf.is_fully_addressable and leaf.is_fully_replicated and next(iter(leaf.devices())).platform == "cpu"
+    return np.asarray(leaf) if whole else leaf
+
+
 def collect(by_layer: Mapping[str, Any], like: Mapping[str, Any]) -> dict[str, Any]:
     """The inverse of `expand`: leaves for exactly the in-memory paths of `like`, stacked from `by_layer` (more may be in it)."""
     return {path: jnp.stack([jnp.asarray(by_layer[p]) for p in layer_paths(path)]) if is_stacked(path) else by_layer[path] for path in like}

@@ -121,8 +121,8 @@ def test_a_trainable_layer_that_the_loss_does_not_reach_is_found(tmp_path):
 
 def test_a_truth_that_was_stacked_in_the_wrong_order_is_found(tmp_path, monkeypatch):
     stage = tiny.stage()
-    right = stacks.collect
-    monkeypatch.setattr(loop.stacks, "collect", lambda by_layer, like: {p: leaf[::-1] if stacks.is_stacked(p) else leaf for p, leaf in right(by_layer, like).items()})
+    right = stacks.place
+    monkeypatch.setattr(loop.stacks, "place", lambda *args: {p: leaf[::-1] if stacks.is_stacked(p) else leaf for p, leaf in right(*args).items()})
     with pytest.raises(ProofError, match="between their source and the first step"):
         tiny.run(stage, tmp_path)
 

@@ -47,18 +47,20 @@ class Truth:
         return out
 
     def load(self, components: Iterable[str], finished: Iterable[str]) -> dict[str, Any]:
-        """{path by layer: leaf}: what a stage trained and what is random in float32 on the mesh; of a checkpoint, views of its file, in its own
-        type: each device then reads its part (`stacks.place`), and no process holds the whole."""
+        """{path by layer: leaf}: what a stage trained and what is random in float32 on the mesh, or as views where that is this process's memory; of a checkpoint,
+        views of its file, in its own type: each device then reads its part (`stacks.place`), and no process holds the whole."""
         owners = self.owners(components, finished)
         leaves = {}
         for name in sorted({path.split("/")[0] for path, owner in owners.items() if owner == "init"}):
             leaves.update(self._initial(name))
         for name in dict.fromkeys(owner for owner in owners.values() if owner != "init"):
             checkpoints = Checkpoints(self.workdir, name)
-            trained = once.run(stacks.expand, checkpoints.restore_params(self.stages[name].abstract.learned))
+            trained = {path: stacks.on_host(leaf) for path, leaf in checkpoints.restore_params(self.stages[name].abstract.learned).items()}
             checkpoints.close()
+            away = {path: leaf for path, leaf in trained.items() if isinstance(leaf, jax.Array)}
+            trained = stacks.expand({path: leaf for path, leaf in trained.items() if path not in away}) | (once.run(stacks.expand, away) if away else {})
             leaves.update({path: leaf for path, leaf in trained.items() if owners.get(path) == name})
-        return {path: leaves[path] for path in owners}
+        return {path: stacks.on_host(leaves[path]) for path in owners}
 
     def _initial(self, name: str) -> dict[str, Any]:
         """A component as it begins: its checkpoint, or a pure function of (seed, name), the same on every mesh. Adapters and added
