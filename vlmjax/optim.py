@@ -110,6 +110,15 @@ def _adafactor(config, moments):
 OPTIMIZERS = {"adamw": _adamw, "adafactor": _adafactor, "lion": _lion, "sgd": _sgd}
 
 
+def _clip(largest: float) -> optax.GradientTransformationExtraArgs:
+    """Clips by global norm. A step that has the norm already gives it (`norm`); otherwise it is computed."""
+    def update(updates, state, params=None, *, norm=None, **_):
+        factor = jnp.minimum(1.0, largest / (optax.global_norm(updates) if norm is None else norm))
+        return jax.tree.map(lambda u: u * factor.astype(u.dtype), updates), state
+
+    return optax.GradientTransformationExtraArgs(optax.init_empty_state, update)
+
+
 def make(config: OptimizerConfig, by_layer: Mapping[str, Label], steps: int, moments: Any = jnp.float32) -> optax.GradientTransformation:
     """The optimizer of a stage, over the tree `trainable` (with holes) or over a whole tree: frozen leaves get no state.
 
@@ -124,7 +133,7 @@ def make(config: OptimizerConfig, by_layer: Mapping[str, Label], steps: int, mom
 
     decay_of, scale_of = by_leaf(lambda label: label.decay), by_leaf(lambda label: label.lr_scale)
     learn = optax.chain(
-        optax.clip_by_global_norm(config.clip) if config.clip else optax.identity(),
+        _clip(config.clip) if config.clip else optax.identity(),
         OPTIMIZERS[config.name](config, moments),
         optax.stateless(lambda updates, params: jax.tree.map(lambda u, p, d: u + d * p if d else u, updates, params, decay_of(updates))),
         optax.stateless(lambda updates, params: jax.tree.map(lambda u, s: u * s if s != 1.0 else u, updates, scale_of(updates))),

@@ -9,9 +9,9 @@ import jax
 class Learned:
     """Everything a step changes, all of it saved.
 
-    step i32[], trainable: parameters with None where frozen, opt_state: optax's, reached {path in memory: bool[] or bool[L]}:
-    whether a gradient other than 0 was ever seen for the leaf (each layer of a stack), skipped i32[]: steps not applied because
-    loss or gradient was not finite.
+    step i32[], trainable: parameters with None where frozen, opt_state: optax's, reached {path in memory: bool[] or bool[L]}: whether the
+    leaf (each layer of a stack) ever had a gradient whose squares add up to more than 0 in float32, that is, an element of some 1e-19 or
+    more, skipped i32[]: steps not applied because loss or gradient was not finite.
     """
 
     step: jax.Array

@@ -37,9 +37,20 @@ def gradients(loss: Loss, accumulate: int) -> Callable[..., tuple[tuple[jax.Arra
     return several
 
 
-def by_component(tree: Any) -> dict[str, jax.Array]:
-    """The global norm of each component's leaves; a component without leaves is left out."""
-    return {name: optax.global_norm(part) for name, part in tree.items() if jax.tree.leaves(part)}
+def squares(tree: Any, factor: jax.Array | float = 1.0) -> dict[str, jax.Array]:
+    """{path in memory: f32[1], or f32[L] of a stack: sum of the squares of a leaf times the factor}."""
+    def of(path, leaf):
+        return jnp.sum(jnp.square(leaf.astype(jnp.float32) * factor), axis=tuple(range(stacks.is_stacked(path), leaf.ndim))).reshape(-1)
+
+    return {path: of(path, leaf) for path, leaf in param_rules.flatten(tree).items()}
+
+
+def by_component(sums: dict[str, jax.Array]) -> dict[str, jax.Array]:
+    """Of `squares` the norm of each component's leaves; a component without leaves is left out."""
+    parts: dict[str, list[jax.Array]] = {}
+    for path, sum_ in sums.items():
+        parts.setdefault(path.split("/")[0], []).append(sum_)
+    return {name: jnp.sqrt(jnp.sum(jnp.concatenate(part))) for name, part in parts.items()}
 
 
 def make(loss: Loss, optimizer: optax.GradientTransformation, schedule: optax.Schedule, accumulate: int, key: Callable[[jax.Array], jax.Array] | None = None):
@@ -55,27 +66,26 @@ def make(loss: Loss, optimizer: optax.GradientTransformation, schedule: optax.Sc
     def step(learned: Learned, frozen: Any, batch: Batch) -> tuple[Learned, dict[str, jax.Array]]:
         (total, count, hits), grads = differentiate(learned.trainable, frozen, batch, key(learned.step) if key else None)
         counts, count = count > 0, jnp.where(count > 0, count, 1.0)
-        grads = jax.tree.map(lambda g: g / count, grads)
-        finite = jnp.isfinite(total) & jnp.isfinite(optax.global_norm(grads))
+        seen = squares(grads, 1 / count)
+        grad_norm = by_component(seen)
+        norm = jnp.sqrt(sum(jnp.square(norm) for norm in grad_norm.values()))
+        finite = jnp.isfinite(total) & jnp.isfinite(norm)
 
         def move():
-            updates, opt_state = optimizer.update(grads, learned.opt_state, learned.trainable)
-            reached = {path: learned.reached[path] | _moved(path, grad) for path, grad in param_rules.flatten(grads).items()}
-            return optax.apply_updates(learned.trainable, updates), opt_state, reached, by_component(updates)
+            # The mean is taken here, where it costs no pass of its own, and the norm is known.
+            updates, opt_state = optimizer.update(jax.tree.map(lambda g: g * (1 / count), grads), learned.opt_state, learned.trainable, norm=norm)
+            reached = {path: was | (seen[path] > 0).reshape(was.shape) for path, was in learned.reached.items()}
+            return optax.apply_updates(learned.trainable, updates), opt_state, reached, by_component(squares(updates))
 
         def stay():
-            return learned.trainable, learned.opt_state, learned.reached, jax.tree.map(jnp.zeros_like, by_component(learned.trainable))
+            return learned.trainable, learned.opt_state, learned.reached, jax.tree.map(jnp.zeros_like, grad_norm)
 
         # A branch, not a choice between two values of each element: those are passes over everything that is learned.
         trainable, opt_state, reached, update_norm = jax.lax.cond(finite & counts, move, stay)
         metrics = {"loss": total / count, "accuracy": hits / count, "lr": schedule(learned.step), "finite": finite.astype(jnp.float32)}
-        for kind, norms in (("grad_norm", by_component(grads)), ("param_norm", by_component(trainable)), ("update_norm", update_norm)):
+        for kind, norms in (("grad_norm", grad_norm), ("param_norm", by_component(squares(trainable))), ("update_norm", update_norm)):
             metrics.update({f"{kind}/{name}": norm for name, norm in norms.items()})
         learned = Learned(step=learned.step + 1, trainable=trainable, opt_state=opt_state, reached=reached, skipped=learned.skipped + (~finite).astype(jnp.int32))
         return learned, metrics
 
     return step
-
-
-def _moved(path: str, grad: jax.Array) -> jax.Array:
-    return jnp.any(grad != 0, axis=tuple(range(1, grad.ndim))) if stacks.is_stacked(path) else jnp.any(grad != 0)
