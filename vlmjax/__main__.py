@@ -24,8 +24,9 @@ def keep_freed_memory() -> None:
         mallopt = ctypes.CDLL(None).mallopt
     except (OSError, AttributeError):
         return  # not glibc
-    # One arena; no block is a mapping of its own, however large (a threshold has a largest value, and a step's buffers exceed it); nothing is trimmed.
-    for option, value in ((-8, 1), (-4, 0), (-1, -1)):  # M_ARENA_MAX, M_MMAP_MAX, M_TRIM_THRESHOLD
+    # Two arenas: what the threads that compile leave behind in theirs would make lists of thousands of free blocks that every step searches (a tenth of it), and take
+    # pieces of the large ones. No block is a mapping of its own, however large (a threshold has a largest value, and a step's buffers exceed it); nothing is trimmed.
+    for option, value in ((-8, 2), (-4, 0), (-1, -1)):  # M_ARENA_MAX, M_MMAP_MAX, M_TRIM_THRESHOLD
         mallopt(option, value)
 
 
