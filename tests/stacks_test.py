@@ -42,7 +42,7 @@ def test_layers_from_a_file_and_from_a_device_are_placed_in_one_stack():
 
 def test_what_lies_in_one_piece_in_this_process_is_read_without_a_program_or_a_copy():
     alone, mesh = jax.device_put(np.arange(8.0, dtype="f")), sharding.make_mesh(sharding.MeshConfig(fsdp=8))
-    view = stacks.on_host(alone)
+    view = stacks.host_view(alone)
     assert isinstance(view, np.ndarray) and view.ctypes.data == alone.unsafe_buffer_pointer()
     spread = jax.device_put(alone, jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("fsdp")))
-    assert stacks.on_host(spread) is spread and stacks.on_host("a view of a file") == "a view of a file"
+    assert stacks.host_view(spread) is spread and stacks.host_view("a view of a file") == "a view of a file"

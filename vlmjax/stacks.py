@@ -56,7 +56,7 @@ def expand(flat: Mapping[str, Any]) -> dict[str, Any]:
     return out
 
 
-def on_host(leaf: Any) -> Any:
+def host_view(leaf: Any) -> Any:
     """The leaf as a view of NumPy's if all of it lies in this process's memory, in one piece; else itself. Views are cut and stacked without a program, and compiling
     one takes longer than moving the parameters of a small model."""
     whole = isinstance(leaf, jax.Array) and leaf.is_fully_addressable and leaf.is_fully_replicated and next(iter(leaf.devices())).platform == "cpu"

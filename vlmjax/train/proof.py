@@ -116,9 +116,9 @@ def _sums(leaves: Sequence[jax.Array], stacked: Sequence[bool], mesh: Mesh | Non
             yield sum((np.asarray(shard.data)[0] for shard in part.addressable_shards if shard.device in first_copy), np.zeros(part.shape[1:], np.uint32))
 
     x, one = leaves[0].addressable_shards[0].data, stacked[0]
-    if x.size <= _AT_ONCE and _on_host(leaves[0]):
-        return [_host_sums(leaf, one) for leaf, one in zip(leaves, stacked)]
     if x.size <= _AT_ONCE:
+        if _on_host(leaves[0]):
+            return [_host_sums(leaf, one) for leaf, one in zip(leaves, stacked)]
         return list(counted(program(np.int32(0), np.int32(0), rows=0)))
     # A large leaf is alone. Its pieces follow each other from here: a loop inside a program would hold another copy of it.
     layers, height = (x.shape[0], x.shape[1]) if one else (1, x.shape[0])
@@ -226,8 +226,8 @@ def check_reachable(stage: str, closed: core.ClosedJaxpr, gradient: Any) -> None
 
 
 def check_reached(stage: str, reached: Mapping[str, Any], steps: int) -> None:
-    """Every trainable leaf, and every layer of a stack, has had a gradient other than 0."""
+    """Every trainable leaf, and every layer of a stack, has had a gradient (`state.Learned.reached`)."""
     for path, seen in reached.items():
         for by_layer, one in zip(stacks.layer_paths(path), np.asarray(seen).reshape(-1)):
             if not one:
-                raise ProofError(f"stage {stage}: the trainable parameter {by_layer} had no gradient in {steps} steps; freeze it, or use it")
+                raise ProofError(f"stage {stage}: the trainable parameter {by_layer} had no gradient in {steps} steps, none whose squares add up to more than 0 in float32; freeze it, or use it")

@@ -66,14 +66,15 @@ def make(loss: Loss, optimizer: optax.GradientTransformation, schedule: optax.Sc
     def step(learned: Learned, frozen: Any, batch: Batch) -> tuple[Learned, dict[str, jax.Array]]:
         (total, count, hits), grads = differentiate(learned.trainable, frozen, batch, key(learned.step) if key else None)
         counts, count = count > 0, jnp.where(count > 0, count, 1.0)
-        seen = squares(grads, 1 / count)
+        share = 1 / count
+        seen = squares(grads, share)
         grad_norm = by_component(seen)
-        norm = jnp.sqrt(sum(jnp.square(norm) for norm in grad_norm.values()))
+        norm = jnp.sqrt(sum(jnp.square(part) for part in grad_norm.values()))
         finite = jnp.isfinite(total) & jnp.isfinite(norm)
 
         def move():
             # The mean is taken here, where it costs no pass of its own, and the norm is known.
-            updates, opt_state = optimizer.update(jax.tree.map(lambda g: g * (1 / count), grads), learned.opt_state, learned.trainable, norm=norm)
+            updates, opt_state = optimizer.update(jax.tree.map(lambda g: g * share, grads), learned.opt_state, learned.trainable, norm=norm)
             reached = {path: was | (seen[path] > 0).reshape(was.shape) for path, was in learned.reached.items()}
             return optax.apply_updates(learned.trainable, updates), opt_state, reached, by_component(squares(updates))
 

@@ -55,12 +55,10 @@ class Truth:
             leaves.update(self._initial(name))
         for name in dict.fromkeys(owner for owner in owners.values() if owner != "init"):
             checkpoints = Checkpoints(self.workdir, name)
-            trained = {path: stacks.on_host(leaf) for path, leaf in checkpoints.restore_params(self.stages[name].abstract.learned).items()}
+            trained = _expand(checkpoints.restore_params(self.stages[name].abstract.learned))
             checkpoints.close()
-            away = {path: leaf for path, leaf in trained.items() if isinstance(leaf, jax.Array)}
-            trained = stacks.expand({path: leaf for path, leaf in trained.items() if path not in away}) | (once.run(stacks.expand, away) if away else {})
             leaves.update({path: leaf for path, leaf in trained.items() if owners.get(path) == name})
-        return {path: stacks.on_host(leaves[path]) for path in owners}
+        return {path: leaves[path] for path in owners}
 
     def _initial(self, name: str) -> dict[str, Any]:
         """A component as it begins: its checkpoint, or a pure function of (seed, name), the same on every mesh. Adapters and added
@@ -79,7 +77,7 @@ class Truth:
         random = {path: leaf for path, leaf in new.items() if path not in means}
         return {path: read[path] for path in stored} | means | (self._random(name, random) if random else {})
 
-    def _random(self, name: str, like: Mapping[str, Any]) -> dict[str, jax.Array]:
+    def _random(self, name: str, like: Mapping[str, Any]) -> dict[str, Any]:
         """These leaves of a component, {path by layer: abstract}; the others are not computed."""
         module, key = self.modules[name], jax.random.fold_in(jax.random.key(self.seed), zlib.crc32(name.encode()))
 
@@ -87,7 +85,14 @@ class Truth:
             flat = stacks.expand(param_rules.flatten({name: init_params(module, key)}))
             return {path: flat[path] for path in like}
 
-        return once.run(draw, key, out_shardings=sharding.parameters(like, self.mesh))
+        return {path: stacks.host_view(leaf) for path, leaf in once.run(draw, key, out_shardings=sharding.parameters(like, self.mesh)).items()}
+
+
+def _expand(flat: Mapping[str, jax.Array]) -> dict[str, Any]:
+    """`stacks.expand`: of leaves that lie in this process's memory without a program."""
+    seen = {path: stacks.host_view(leaf) for path, leaf in flat.items()}
+    away = {path: leaf for path, leaf in seen.items() if isinstance(leaf, jax.Array)}
+    return stacks.expand({path: leaf for path, leaf in seen.items() if path not in away}) | (once.run(stacks.expand, away) if away else {})
 
 
 def _abstract(module: nn.Module, name: str) -> dict[str, Any]:
