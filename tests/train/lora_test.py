@@ -82,9 +82,7 @@ def test_eight_devices_have_the_gradients_of_one():
 
     def gradients(mesh):
         made = stage(mesh, everywhere, everywhere)
-        start = begin(made, everywhere, everywhere)
-        start = {path: jax.device_put(drawn[path], leaf.sharding) if path in drawn else leaf for path, leaf in start.items()}
-        train = loop.start_state(made, start)
+        train = loop.start_state(made, begin(made, everywhere, everywhere) | drawn)
         with build.context(mesh):
             found = jax.jit(step.gradients(made.loss, 1))(train.learned.trainable, train.frozen, jax.device_put(tiny.FakeData(made).batch(0), sharding.batch(mesh)))[1]
         return {path: np.asarray(leaf) for path, leaf in param_rules.flatten(found).items()}
