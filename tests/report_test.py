@@ -1,4 +1,5 @@
 """The report is one page that opens without a network, says what the run proves and no more, and never trusts a text from data."""
+import base64
 import hashlib
 import io
 import json
@@ -11,7 +12,7 @@ from PIL import Image
 
 from vlmjax import report
 from vlmjax.errors import UserError
-from vlmjax.report import charts, gallery, numbers, run
+from vlmjax.report import charts, numbers, run
 
 PARAMETERS = {"encoder": 214_336, "text_tower": 107_840, "contrast_head": 8_449, "decoder": 235_072, "projector": 8_320}
 STAGES = {   # name: objective, steps, trainable, frozen, first and last loss, seconds
@@ -125,6 +126,35 @@ def test_a_finished_run_is_one_page_with_everything_in_it(tmp_path):
     assert not re.search(r"https?://|<script|<link|url\(", page)
 
 
+def add_maps(root, falls, prediction=None):
+    """Maps of the first right and the first wrong answer."""
+    rows = [row for row in run.read(root).predictions["easy_vqa"] if row["control"] == "real"]
+    shown = [next(row for row in rows if row["correct"] == right) for right in (False, True)]
+    maps = [{"id": row["id"], "prediction": prediction or row["prediction"], "log_probability": -0.5, "all_replaced": -9.0, "falls": falls, "view": base64.b64encode(png()).decode()} for row in shown]
+    (root / "maps").mkdir(exist_ok=True)
+    (root / "maps/easy_vqa.json").write_text(json.dumps({"mean_of": 64, "left_out": {}, "maps": maps}))
+
+
+def test_a_heat_map_has_a_cell_for_each_token(tmp_path):
+    root = fabricate(tmp_path / "demo")
+    add_maps(root, [[1.5, -0.25], [0.0, -0.001]])
+    page = report.write(root).read_text()
+    assert "2 × 2 tokens" in page and "over 64 images" in page and page.count('class="answer mapped') == 2
+    # The greatest fall is the darkest, a rise has a colour of its own, and each cell says its number.
+    assert page.count('class="fall" fill-opacity="0.85"') == 2 and page.count('class="rise" fill-opacity="0.14"') == 2
+    assert page.count(">1.50</text>") == page.count(">-0.25</text>") == 2 and "-0.00<" not in page
+    assert "60.7 %" in page and "13.5 % at worst" in page and "under 0.1 %" in page
+    add_maps(root, [[0.02] * 24] * 24)
+    page = report.write(root).read_text()
+    assert page.count('fill-opacity="0.17"') == 2 * 24 * 24 and "</text>" not in page[page.index("mapped"):page.index('id="stages"')]  # small falls stay pale
+
+
+def test_a_map_of_an_answer_that_is_no_longer_there_is_not_drawn(tmp_path):
+    root = fabricate(tmp_path / "demo")
+    add_maps(root, [[1.0]], prediction="what another model said")
+    assert "mapped" not in report.write(root).read_text().replace(".mapped", "")
+
+
 def test_text_from_data_never_becomes_markup(tmp_path):
     evil = '<script>alert("x")</script>'
     root = fabricate(tmp_path / "demo", items=[("0", evil, evil, "color"), ("1", evil, "b", f'"{evil}')])
@@ -194,14 +224,6 @@ def test_values_that_are_not_finite_are_said_and_not_drawn(tmp_path):
     write_lines(root / "metrics/align-002.jsonl", [{"step": 5, "loss": float("nan")}, {"step": 6, "loss": float("inf")}])
     page = report.write(root).read_text()
     assert "2 steps had no finite loss" in page and not re.search(r'points="[^"]*(nan|inf)', page)
-
-
-def test_the_gallery_deals_over_kinds_and_images():
-    rows = [{"id": f"{i}", "image": str(i // 4), "kind": ("shape", "color")[i % 10 == 0]} for i in range(200)]
-    chosen = gallery.choose(rows, 12)
-    assert [sum(row["kind"] == kind for row in chosen) for kind in ("shape", "color")] == [6, 6]
-    assert len({row["image"] for row in chosen}) == 12 and chosen == gallery.choose(rows[::-1], 12)
-    assert len(gallery.choose(rows[:3], 12)) == 3
 
 
 def test_charts_keep_extremes_ends_and_round_ticks():

@@ -165,8 +165,8 @@ class Bundle:
                 pixels[row, i] = image
         return {"pixels": pixels, "image_mask": mask}
 
-    def run(self, name: Any, fn: Callable, batch: Mapping[str, np.ndarray]) -> np.ndarray:
-        """fn(params, batch), compiled once per name and shape. Rows are padded with empty ones to split evenly over the mesh."""
+    def run(self, name: Any, fn: Callable, batch: Mapping[str, np.ndarray], *whole: np.ndarray) -> np.ndarray:
+        """fn(params, batch, *whole), compiled once per name and shape. Rows are padded with empty ones to split evenly over the mesh; `whole` is not split."""
         rows = len(next(iter(batch.values())))
         with contextlib.ExitStack() as stack_:
             stack_.enter_context(jax.default_matmul_precision("highest"))
@@ -174,12 +174,12 @@ class Bundle:
             if self.mesh is not None:
                 parts = sharding.row_shards(self.mesh)
                 batch = {key: np.pad(value, [(0, -rows % parts)] + [(0, 0)] * (value.ndim - 1)) for key, value in batch.items()}
-                batch = jax.device_put(batch, sharding.batch(self.mesh))
+                batch, whole = jax.device_put(batch, sharding.batch(self.mesh)), jax.device_put(whole, sharding.replicated(self.mesh))
                 stack_.enter_context(build.context(self.mesh))
                 place = {"out_shardings": sharding.replicated(self.mesh)}
             if name not in self._programs:
                 self._programs[name] = jax.jit(fn, **place, compiler_options=kernels.compiler_options(platform, self.parts.values()))
-            return np.asarray(self._programs[name](self.params, batch))[:rows]
+            return np.asarray(self._programs[name](self.params, batch, *whole))[:rows]
 
     def with_adapters(self, how: str) -> "Bundle":
         """how: `on` (this bundle), `off` (without them: the model they were put into, bit for bit) or `merged` (added to the kernels beside them)."""

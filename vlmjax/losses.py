@@ -5,6 +5,11 @@ import jax.numpy as jnp
 NEVER = -1e30  # a logit whose exponential is 0 beside any other; unlike −inf it gives no NaN where a row has nothing else
 
 
+def log_probabilities(logits: jax.Array, targets: jax.Array) -> jax.Array:
+    """f32[..., V], i32[...] → f32[...], the log-probability of each target."""
+    return jnp.take_along_axis(logits, targets[..., None], axis=-1)[..., 0] - jax.nn.logsumexp(logits, axis=-1)
+
+
 def next_token(logits: jax.Array, targets: jax.Array, weights: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Cross-entropy at the supervised places.
 
@@ -12,9 +17,8 @@ def next_token(logits: jax.Array, targets: jax.Array, weights: jax.Array) -> tup
     weighted number of places where the largest logit is the target), each f32[].
     """
     logits = logits.astype(jnp.float32)
-    log_p = jnp.take_along_axis(logits, targets[..., None], axis=-1)[..., 0] - jax.nn.logsumexp(logits, axis=-1)
     correct = (jnp.argmax(logits, axis=-1) == targets).astype(jnp.float32)
-    return -jnp.sum(log_p * weights), jnp.sum(weights), jnp.sum(correct * weights)
+    return -jnp.sum(log_probabilities(logits, targets) * weights), jnp.sum(weights), jnp.sum(correct * weights)
 
 
 def contrastive(image: jax.Array, text: jax.Array, scale: jax.Array, pair: jax.Array, real: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:

@@ -69,6 +69,8 @@ def test_scores_stand_beside_their_controls(run, tmp_path):
     assert len(lines) == 4 * 1000
     page = (run[0] / "report.html").read_text()
     assert "<html" in page and "data:image/png;base64" in page
+    maps = json.loads((run[0] / "maps" / "easy_vqa.json").read_text())
+    assert len(maps["maps"]) == 4 and maps["mean_of"] == 64 and page.count('class="answer mapped') == len(maps["maps"] + json.loads((run[0] / "maps" / "easy_vqa_caption.json").read_text())["maps"])
     # The whole split, for the control that asks no model.
     assert main(["evaluate", f"--model={run[0]}", "--tasks=easy_vqa", "--control=prior", "--mesh=fsdp:8", f"--output={tmp_path}"]) == 0
     prior = json.loads((tmp_path / "results.json").read_text())["easy_vqa"]["prior"]["exact_match"]
@@ -83,7 +85,7 @@ def test_a_finished_run_ends_at_once_and_changes_nothing(run):
 
 
 def test_evaluate_reads_the_exported_model(run, tmp_path, capsys):
-    assert main(["evaluate", f"--model={run[0]}", "--tasks=easy_vqa", "--control=real", "--sample=250", "--limit=200", "--mesh=fsdp:8", f"--output={tmp_path}"]) == 0
+    assert main(["evaluate", f"--model={run[0]}", "--tasks=easy_vqa", "--control=real", "--sample=250", "--limit=200", "--maps=0", "--mesh=fsdp:8", f"--output={tmp_path}"]) == 0
     stored = [json.loads(line) for line in (run[0] / "predictions" / "easy_vqa.jsonl").read_text().splitlines()]
     want = {row["id"]: row["prediction"] for row in stored if row["control"] == "real"}
     again = [json.loads(line) for line in (tmp_path / "predictions" / "easy_vqa.jsonl").read_text().splitlines()]

@@ -70,6 +70,12 @@ def test_the_image_reaches_only_its_own_row_and_what_follows():
     assert same[1].all()
 
 
+def test_tokens_made_before_stand_for_the_pixels():
+    data = batch()
+    made = jax.jit(MODEL.image_tokens)(params(), data["pixels"])
+    np.testing.assert_allclose(hidden({key: value for key, value in data.items() if key != "pixels"} | {"image_tokens": made}), hidden(data), atol=1e-5)
+
+
 def test_packed_questions_share_an_image_and_see_neither_each_other_nor_padding():
     """Row 0 packs two questions behind one image; row 1 holds the second of them alone."""
     data = batch()

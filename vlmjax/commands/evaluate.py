@@ -10,7 +10,7 @@ from vlmjax import pretrained, sharding
 from vlmjax.bundle import Bundle
 from vlmjax.commands import common
 from vlmjax.errors import Stopped, UserError, did_you_mean
-from vlmjax.evaluate import runner
+from vlmjax.evaluate import dependence, runner
 from vlmjax.evaluate.answers import Answers
 from vlmjax.evaluate.controls import CONTROLS
 from vlmjax.evaluate.tasks import TASKS
@@ -21,7 +21,7 @@ from vlmjax.train.metrics import say
 @dataclasses.dataclass(frozen=True)
 class EvaluateConfig:
     """split: of each task's data set. after: {stage: tasks scored with the model as that stage leaves it}. rows: of a batch. sample: so many items of each
-    task, of images drawn by seed, 0 for all."""
+    task, of images drawn by seed, 0 for all. maps: heat maps of so many wrong and so many right answers of each task, 0 for none."""
 
     split: str = "test"
     controls: tuple[str, ...] = CONTROLS
@@ -29,6 +29,7 @@ class EvaluateConfig:
     rows: int = 50
     sample: int = 0
     seed: int = 0
+    maps: int = 4
 
 
 def main(argv: list[str]) -> None:
@@ -40,6 +41,7 @@ def main(argv: list[str]) -> None:
     flags.add_argument("--limit", type=int, help="only the first so many items")
     flags.add_argument("--sample", type=int, default=0, help="so many items, of images drawn by a fixed seed")
     flags.add_argument("--rows", type=int, default=EvaluateConfig.rows, help="rows of a batch")
+    flags.add_argument("--maps", type=int, default=EvaluateConfig.maps, help="heat maps of the image tokens that so many wrong and so many right answers depended on (%(default)s, 0: none)")
     flags.add_argument("--dtype", default="float32")
     flags.add_argument("--mesh", default="", help="for example replica:1,fsdp:8,tensor:1 (default: all devices on fsdp)")
     flags.add_argument("--adapters", default="on", choices=bundles.ADAPTERS, help="LoRA's: as trained, left out, or merged into the weights")
@@ -65,7 +67,7 @@ def main(argv: list[str]) -> None:
         with job.agreed():
             model = pretrained.load(common.expand(args.model), args.dtype, mesh)
         model = model.with_adapters(args.adapters)
-        config = EvaluateConfig(args.split, tuple(args.control.split(",")), {}, args.rows, args.sample)
+        config = EvaluateConfig(args.split, tuple(args.control.split(",")), {}, args.rows, args.sample, maps=args.maps)
         for task in tasks:
             score(model, task, config, args.data_dir, output, job, args.limit)
     job.barrier()
@@ -73,21 +75,36 @@ def main(argv: list[str]) -> None:
 
 
 def score(model: Bundle, task: str, config: EvaluateConfig, data_dir: str, output: epath.Path, job: Job, limit: int | None = None) -> None:
-    """One task under its controls, written to `output`. Interrupted, it has kept its answers up to there."""
-    began = said = time.monotonic()
+    """One task under its controls and the heat maps of some answers, written to `output`. Interrupted, it has kept its answers up to there."""
+    if config.maps < 0:
+        raise UserError(f"maps: {config.maps} is less than 0")
+    began = time.monotonic()
     kept = Answers(output, task, job.index == 0, job.share)
+    progress = progress_of(task, "answers are kept, and the same command goes on from there", job, kept)
+    results, predictions = runner.evaluate(model, TASKS[task], data_dir, config.split, config.controls, config.rows, limit, config.sample or None, config.seed, progress=progress, kept=kept)
+    maps = None
+    if config.maps and "real" in config.controls:
+        source, items = TASKS[task].open(data_dir, config.split)
+        mapped = progress_of(f"{task}: heat maps", "rows of heat maps are computed; all answers are kept, and the same command goes on from there", job, kept)
+        maps = dependence.measure(model, TASKS[task], source, items, predictions, config.maps, config.rows, config.seed, mapped)
+    if jax.process_index() == 0:
+        dependence.write(output, task, maps)
+        runner.write(output, task, results, predictions, kept)
+    scores = ", ".join(f"{control} {100 * results[control][TASKS[task].metric]['value']:.1f} %" for control in config.controls if control in results)
+    say(f"{task}: {scores} ({time.monotonic() - began:.0f} s)")
+
+
+def progress_of(what: str, kept_line: str, job: Job, kept: Answers) -> runner.Progress:
+    """→ progress(done, total): a line every ten seconds with the time left; asked to stop, it stops."""
+    began = said = time.monotonic()
 
     def progress(done: int, total: int) -> None:
         nonlocal said
         if time.monotonic() - said > 10:
             said = time.monotonic()
-            say(f"{task}: {done}/{total}, {(said - began) / done * (total - done):.0f} s left")
+            say(f"{what}: {done}/{total}, {(said - began) / done * (total - done):.0f} s left")
         if reason := job.stops():
             kept.flush()
-            raise Stopped(f"{task}: {reason}; {done} of {total} answers are kept, and the same command goes on from there", TERMINATED)
+            raise Stopped(f"{what}: {reason}; {done} of {total} {kept_line}", TERMINATED)
 
-    results, predictions = runner.evaluate(model, TASKS[task], data_dir, config.split, config.controls, config.rows, limit, config.sample or None, config.seed, progress=progress, kept=kept)
-    if jax.process_index() == 0:
-        runner.write(output, task, results, predictions, kept)
-    scores = ", ".join(f"{control} {100 * results[control][TASKS[task].metric]['value']:.1f} %" for control in config.controls if control in results)
-    say(f"{task}: {scores} ({time.monotonic() - began:.0f} s)")
+    return progress

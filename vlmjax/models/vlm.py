@@ -73,9 +73,12 @@ class VLM:
         return name_axes(tokens.reshape(N // images, images * tokens_per_image, D), "batch", "length", "embed")
 
     def inputs(self, params: Params, batch: Batch, key: jax.Array | None = None) -> jax.Array:
-        """What the language model reads, f[B, T, D]: text embeddings with image tokens in their places."""
+        """What the language model reads, f[B, T, D]: text embeddings with image tokens in their places. The batch may hold instead of pixels what was made of
+        them before: `features` f[B, M, P, E] of the encoder, or `image_tokens` f[B, M·P, D] of the projector."""
         chex.assert_equal_shape([batch["tokens"], batch["image_slots"]])
         text = self.decoder.apply({"params": params["decoder"]}, batch["tokens"], method="embed")
+        if "image_tokens" in batch:
+            return merge(text, batch["image_tokens"], batch["image_slots"])
         if "features" in batch:
             B, M, P, E = batch["features"].shape
             return merge(text, self.project(params, batch["features"].reshape(B * M, P, E), M), batch["image_slots"])

@@ -1,49 +1,15 @@
 """Right and wrong answers with their images, and what the model said to the same question without seeing."""
-import base64
-import hashlib
 from collections.abc import Callable
 
-from vlmjax.report import numbers
+from vlmjax.evaluate.lot import choose
+from vlmjax.report import heat, numbers
 from vlmjax.report.html import Html, el, join, note, section
+from vlmjax.report.picture import picture
 from vlmjax.report.run import Run
 
-EACH = 12            # cards of wrong and of right answers
-SMALL_IMAGE = 160    # pixels; below it an image is enlarged as squares, so that what the model saw is what one sees
+EACH = 12  # cards of wrong and of right answers
 
 ImageOf = Callable[[str, str], bytes | None]
-
-
-def draw_lot(row: dict) -> bytes:
-    """A place in a shuffle that is the same in every run."""
-    return hashlib.sha256(str(row.get("id")).encode()).digest()
-
-
-def choose(rows: list[dict], n: int) -> list[dict]:
-    """`n` rows, drawn by lot and dealt evenly over the kinds; an image comes twice only when there is no other."""
-    by_kind: dict[str, list[dict]] = {}
-    for row in sorted(rows, key=draw_lot):
-        by_kind.setdefault(str(row.get("kind")), []).append(row)
-    dealt: list[dict] = []
-    seen: set = set()
-    for again in (False, True):
-        queues = [iter([row for row in by_kind[kind] if row not in dealt]) for kind in sorted(by_kind)]
-        while queues and len(dealt) < n:
-            for queue in list(queues):
-                row = next((row for row in queue if again or row.get("image") not in seen), None)
-                if row is None:
-                    queues.remove(queue)
-                elif len(dealt) < n:
-                    seen.add(row.get("image"))
-                    dealt.append(row)
-    return dealt
-
-
-def picture(png: bytes | None, question: str) -> Html:
-    if not png:
-        return el("div", "no image", class_="picture none")
-    width = int.from_bytes(png[16:20], "big")   # a PNG's first chunk is its header
-    return el("img", src="data:image/png;base64," + base64.b64encode(png).decode(), alt=f"The image of: {question}", loading="lazy",
-              class_="picture pixels" if width <= SMALL_IMAGE else "picture")
 
 
 def answer(label: str, row: dict, css: str) -> Html:
@@ -74,7 +40,7 @@ def filters(name: str, kinds: list[str]) -> list[Html]:
             *(choice("kind", f"only-k{i}", kind, False) for i, kind in enumerate(kinds))]
 
 
-def task_gallery(name: str, number: int, rows: list[dict], image_of: ImageOf | None) -> Html | None:
+def task_gallery(name: str, number: int, rows: list[dict], maps: dict, image_of: ImageOf | None) -> Html | None:
     """The cards of one task; from the second task on they start folded."""
     real = [row for row in rows if row.get("control", "real") == "real"]
     if not real:
@@ -90,12 +56,12 @@ def task_gallery(name: str, number: int, rows: list[dict], image_of: ImageOf | N
     content = join(
         note(said, "Shown are up to ", EACH, " wrong and ", EACH, " right ones, drawn by lot evenly over the kinds of question",
              "; blind is the model's answer to the same question about a grey image." if blind else "."),
-        el("div", filters(f"g{number}", kinds), el("ul", cards, class_="cards"), class_="gallery"))
+        el("div", filters(f"g{number}", kinds), el("ul", cards, class_="cards"), class_="gallery"), heat.maps(real, maps))
     return el("details", el("summary", name), content) if number else el("div", el("h3", name), content)
 
 
 def gallery(run: Run, image_of: ImageOf | None) -> Html:
-    found = [part for i, (name, rows) in enumerate(run.predictions.items()) if (part := task_gallery(name, i, rows, image_of)) is not None]
+    found = [part for i, (name, rows) in enumerate(run.predictions.items()) if (part := task_gallery(name, i, rows, run.maps.get(name, {}), image_of)) is not None]
     return section("gallery", "Answers", found or note("There are no answers to show yet: the run has no predictions."))
 
 

@@ -63,6 +63,7 @@ class Run:
     tasks: list[Task]     # the one to show first comes first
     predictions: dict[str, list[dict]]
     preflight: dict = dataclasses.field(default_factory=dict)   # preflight.json: "stages", "notes"
+    maps: dict[str, dict] = dataclasses.field(default_factory=dict)   # maps/TASK.json: "mean_of", "maps", "left_out"
 
     @property
     def unfinished(self) -> list[str]:
@@ -128,4 +129,4 @@ def read(workdir) -> Run:
     files = {task.name: root / "predictions" / f"{task.name}.jsonl" for task in tasks}
     predictions = {name: read_lines(path) for name, path in files.items() if path.exists()}
     return Run(root.resolve().name if "://" not in str(root) else root.name, config, record, stages, tasks, predictions,
-               read_json(root / "preflight.json"))
+               read_json(root / "preflight.json"), {task.name: read_json(root / "maps" / f"{task.name}.json") for task in tasks})

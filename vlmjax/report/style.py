@@ -10,7 +10,7 @@ CSS = Html("""
   --page: #eef1f4; --panel: #ffffff; --ink: #17212b; --muted: #566472; --line: #dbe1e7; --wash: #f4f6f8;
   --see: #0a62c4; --guess: #8d9aa7; --guess-back: #d9dfe5; --good: #0e6f47; --bad: #b3261e; --warn: #8a5300;
   --good-back: #e3f4eb; --bad-back: #fbe7e5; --warn-back: #fbf0dc;
-  --c0: #0a62c4; --c1: #b9480b; --c2: #0b7a68; --c3: #7b3fc0; --c4: #b8305f; --c5: #6b6a0c; --c6: #566472;
+  --fall: #d1480b; --rise: #0a62c4; --c0: #0a62c4; --c1: #b9480b; --c2: #0b7a68; --c3: #7b3fc0; --c4: #b8305f; --c5: #6b6a0c; --c6: #566472;
 }
 @media (prefers-color-scheme: dark) {
   :root {
@@ -161,6 +161,13 @@ details > :not(summary) { margin-top: 12px; }
 .picture { width: 128px; height: 128px; flex: none; object-fit: contain; border-radius: 4px; background: var(--wash); }
 .picture.pixels { image-rendering: pixelated; }
 .picture.none { display: grid; place-items: center; color: var(--muted); font-size: 0.82rem; }
+.pair { display: flex; gap: 8px; flex: none; }
+.heat image { image-rendering: pixelated; filter: grayscale(1); opacity: 0.55; }
+.heat .fall { fill: var(--fall); } .heat .rise { fill: var(--rise); } .heat rect { stroke: var(--line); stroke-width: 0.15; }
+.heat text { font: 600 2.6px system-ui, sans-serif; text-anchor: middle; dominant-baseline: central; fill: #17212b; paint-order: stroke; stroke: #ffffff; stroke-width: 0.7; }
+.answer.mapped { flex-direction: column; gap: 10px; } .answer.mapped dl > div { grid-template-columns: 7.2em 1fr; }
+.pair > * { flex: 0 1 160px; min-width: 0; width: auto; height: auto; aspect-ratio: 1; }
+#gallery h4 { margin: 26px 0 0; font-size: 0.95rem; }
 .question { font-weight: 600; line-height: 1.3; margin-bottom: 6px; font-size: 0.95rem; }
 .answer dl { margin: 0; font-size: 0.88rem; } .answer dl > div { display: grid; grid-template-columns: 4.9em 1fr; gap: 8px; }
 .answer dt { color: var(--muted); } .answer dd { margin: 0; overflow-wrap: anywhere; } .answer dd.good, .answer dd.bad { font-weight: 650; }
