@@ -15,7 +15,7 @@ from jax.sharding import Mesh
 from vlmjax import kernels, losses, optim, param_rules, sharding, stacks
 from vlmjax.data import batch as batches
 from vlmjax.errors import UserError, did_you_mean
-from vlmjax.models import clip, decoder, init_params, projector, vit
+from vlmjax.models import clip, decoder, param_shapes, projector, vit
 from vlmjax.models.attention import BySegments
 from vlmjax.models.vlm import VLM
 from vlmjax.train import apart, state, step
@@ -169,10 +169,10 @@ def join(parts: dict[str, nn.Module]) -> Any:
 def abstract_params(parts: Mapping[str, nn.Module]) -> dict[str, jax.ShapeDtypeStruct]:
     """{path in memory: abstract leaf} of all components, float32. Each stack is traced in one segment, which takes a fraction of the
     time, and cut afterwards."""
-    key, out = jax.eval_shape(lambda: jax.random.key(0)), {}
+    out = {}
     for name, module in parts.items():
         whole = module.clone(segments=(sum(module.segments),)) if hasattr(module, "segments") else module
-        flat = param_rules.flatten({name: jax.eval_shape(lambda k, m=whole: init_params(m, k), key)})
+        flat = param_rules.flatten({name: param_shapes(whole)})
         for path, leaf in flat.items():
             if not stacks.is_stacked(path):
                 out[path] = leaf

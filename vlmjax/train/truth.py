@@ -16,7 +16,7 @@ from jax.sharding import Mesh
 
 from vlmjax import param_rules, sharding, stacks
 from vlmjax.errors import UserError
-from vlmjax.models import init_params, lora
+from vlmjax.models import init_params, lora, param_shapes
 from vlmjax.train import once
 from vlmjax.train.build import Stage
 from vlmjax.train.checkpoint import Checkpoints
@@ -96,4 +96,4 @@ def _expand(flat: Mapping[str, jax.Array]) -> dict[str, Any]:
 
 
 def _abstract(module: nn.Module, name: str) -> dict[str, Any]:
-    return param_rules.flatten({name: jax.eval_shape(lambda: init_params(module, jax.random.key(0)))})
+    return param_rules.flatten({name: param_shapes(module)})

@@ -115,10 +115,15 @@ def open_source(data_dir: str | os.PathLike, split: str, view: str) -> EasyVqaSo
     `easy_vqa/train/17/`."""
     if view not in VIEWS:
         raise UserError(f"easy_vqa: {view!r} is not one of its views {', '.join(VIEWS)}{did_you_mean(view, VIEWS)}")
-    records = _records(os.fspath(data_dir), split)
-    examples = [example for key, pairs in records.pairs for example in VIEWS[view](key, pairs)]
-    undetermined = 0 if view == "questions" else sum(caption(pairs) is None for _, pairs in records.pairs)
-    return EasyVqaSource(f"{NAME}/{split}/{view}", examples, records.images.__getitem__, functools.partial(_facts, os.fspath(data_dir), split), undetermined)
+    return _open(os.fspath(data_dir), split, view)
+
+
+@functools.lru_cache(maxsize=8)  # a run opens a view for its stages, its preflight, its evaluation and its report
+def _open(data_dir: str, split: str, view: str) -> EasyVqaSource:
+    records = _records(data_dir, split)
+    examples = [example for (key, pairs), text in zip(records.pairs, records.captions) for example in VIEWS[view](key, pairs, text)]
+    undetermined = 0 if view == "questions" else records.captions.count(None)
+    return EasyVqaSource(f"{NAME}/{split}/{view}", examples, records.images.__getitem__, functools.partial(_facts, data_dir, split), undetermined)
 
 
 def _facts(data_dir: str, split: str) -> facts.ImageFacts:
@@ -170,23 +175,22 @@ def caption(pairs: Iterable[tuple[str, str]]) -> str | None:
     return f"a {colors.pop()} {shapes.pop()}" if len(shapes) == len(colors) == 1 else None
 
 
-def _questions(key: str, pairs: Sequence[tuple[str, str]]) -> list[Example]:
+def _questions(key: str, pairs: Sequence[tuple[str, str]], caption: str | None) -> list[Example]:
     return [
         Example(f"{NAME}/{key}/{i}", (key,), (Turn("user", IMAGE_MARK + question), Turn("assistant", answer)))
         for i, (question, answer) in enumerate(pairs)
     ]
 
 
-def _captions(key: str, pairs: Sequence[tuple[str, str]]) -> list[Example]:
-    text = caption(pairs)
-    return [Example(f"{NAME}/{key}/caption", (key,), (Turn("user", CAPTION_PROMPT), Turn("assistant", text)))] if text else []
+def _captions(key: str, pairs: Sequence[tuple[str, str]], caption: str | None) -> list[Example]:
+    return [Example(f"{NAME}/{key}/caption", (key,), (Turn("user", CAPTION_PROMPT), Turn("assistant", caption)))] if caption else []
 
 
-def _texts(key: str, pairs: Sequence[tuple[str, str]]) -> list[Example]:
+def _texts(key: str, pairs: Sequence[tuple[str, str]], caption: str | None) -> list[Example]:
     """Questions without their answers: a language model that has learned to answer without an image goes on guessing with one."""
     texts = [(f"{i}/text", question) for i, (question, _) in enumerate(pairs)]
-    if text := caption(pairs):
-        texts.append(("caption/text", text))
+    if caption:
+        texts.append(("caption/text", caption))
     return [Example(f"{NAME}/{key}/{suffix}", (), (Turn("assistant", text),)) for suffix, text in texts]
 
 
@@ -200,6 +204,10 @@ class _Records:
 
     pairs: list[tuple[str, list[tuple[str, str]]]]
     images: dict[str, bytes]
+
+    @functools.cached_property
+    def captions(self) -> list[str | None]:
+        return [caption(pairs) for _, pairs in self.pairs]
 
 
 def _is_built(data_dir: str | os.PathLike) -> bool:
