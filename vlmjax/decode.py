@@ -54,10 +54,13 @@ def make_generate(vlm: VLM, max_new_tokens: int, stops: Sequence[int]) -> Callab
         x = vlm.inputs(params, batch)
         cache = decoder.init_cache(vlm.decoder.config, vlm.decoder.segments, B, T, x.dtype)
         mask = attention.visible(*(batch[key] for key in ("segments", "positions", "parents", "segments", "positions", "prefix")))  # [B, T, T]
-        hidden, cache = vlm.decoder.apply({"params": params["decoder"]}, x, batch["positions"], mask, cache=cache, start=jnp.int32(0))
+        # Of the last layer only what follows the prompts is read, beside its keys and values.
+        places, last_alone = batch["target_positions"], vlm.decoder.segments[-1] == 1
+        hidden, cache = vlm.decoder.apply({"params": params["decoder"]}, x, batch["positions"], mask, cache=cache, start=jnp.int32(0), asked=places if last_alone else None)
+        hidden = hidden if last_alone else pick(hidden, places)
         # Grown only now: places for the answers would cost the prefill time.
         cache = alone(decoder.grow_cache(cache, S - T))
-        first = jnp.argmax(logits(params, pick(hidden, batch["target_positions"])), axis=-1).astype(jnp.int32)
+        first = jnp.argmax(logits(params, hidden), axis=-1).astype(jnp.int32)
         first = jnp.where(asked, first, AFTER_END)
         answers = jnp.full((B, Q, max_new_tokens), AFTER_END, jnp.int32).at[:, :, 0].set(first)
 

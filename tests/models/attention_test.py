@@ -1,10 +1,11 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vlmjax.models.attention import Attention, attend, rotary, rotations, softmax, visible
+from vlmjax.models.attention import Attention, BySegments, attend, rotary, rotations, softmax, visible
 
 
 @settings(max_examples=40, deadline=None)
@@ -69,11 +70,17 @@ def test_a_position_that_no_row_can_have_gives_nan_and_not_another_angle():
     assert np.isfinite(turns[:, :, :2]).all() and np.isnan(turns[:, :, 2:]).all()
 
 
-def test_tokens_that_do_not_ask_are_keys_all_the_same():
+@pytest.mark.parametrize("asked", [2, np.array([[3, 0, 3], [1, 1, 4]])], ids=["front", "places"])
+@pytest.mark.parametrize("kernel", [attend, BySegments(attend)], ids=["plain", "all queries"])
+def test_tokens_that_do_not_ask_are_keys_all_the_same(asked, kernel):
     x = np.random.default_rng(0).normal(size=(2, 5, 12)).astype(np.float32)
     positions = np.broadcast_to(np.arange(5), (2, 5))
     mask = np.random.default_rng(1).random((2, 5, 5)) < 0.7
-    whole, front = (Attention(width=12, heads=2, kv_heads=1, head_dim=6, biases=("q", "o"), asking=asking) for asking in (None, 2))
+    module = Attention(width=12, heads=2, kv_heads=1, head_dim=6, biases=("q", "o"), attend=kernel)
     args = x, rotations(positions, 1e4, 6, 5), mask
-    params = whole.init(jax.random.key(0), *args)
-    np.testing.assert_allclose(front.apply(params, *args)[0], whole.apply(params, *args)[0][:, :2], rtol=1e-5, atol=1e-6)
+    params = module.init(jax.random.key(0), *args)
+    whole, some = module.apply(params, *args)[0], jax.jit(lambda: module.apply(params, *args, asked=asked)[0])()
+    places = np.broadcast_to(np.arange(asked), (2, asked)) if isinstance(asked, int) else asked
+    assert some.shape == (2, places.shape[1], 12)
+    for b, n in np.ndindex(*places.shape):
+        np.testing.assert_allclose(some[b, n], whole[b, places[b, n]], rtol=1e-5, atol=1e-6)

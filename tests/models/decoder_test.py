@@ -36,8 +36,12 @@ def test_cached_decoding_equals_the_full_forward():
         here = slice(start, stop)
         written = jnp.where(jnp.arange(slots) < stop, k_segments, 0)
         mask = visible(segments[:, here], positions[:, here], parents[:, here], written, k_positions)
+        some, filled = call(x[:, here], positions[:, here], mask, cache, jnp.int32(start), jnp.array([[1]]))
         hidden, cache = call(x[:, here], positions[:, here], mask, cache, jnp.int32(start))
         out.append(hidden)
+        # The last layer computed for one token fills the same cache.
+        np.testing.assert_allclose(some, hidden[:, 1:2], atol=1e-5)
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), filled, cache)
     np.testing.assert_allclose(jnp.concatenate(out, axis=1), full, atol=1e-5)
 
 

@@ -46,6 +46,32 @@ def test_segments_unroll_and_remat_change_nothing(segments, unroll, remat):
         np.testing.assert_allclose(got_gradient[path], leaf, rtol=1e-4, atol=1e-4, err_msg=path)
 
 
+@pytest.mark.parametrize("remat", ["none", "full"])
+def test_asked_tokens_have_the_values_and_gradients_of_all(remat):
+    by_layer, hidden, _ = whole()
+    module, asked = decoder.Decoder(CONFIG, (3, 1), remat=remat), jnp.array([[2, 0], [1, 1]])
+    params = collect(by_layer, flatten(jax.eval_shape(functools.partial(init_params, module), jax.random.key(0))))
+    weigh = jax.random.normal(jax.random.key(2), (2, 2, CONFIG.width))
+    pick = lambda x: jnp.take_along_axis(x, asked[:, :, None], axis=1)
+
+    def loss(params, x, asked):
+        out = module.apply({"params": unflatten(params)}, x, POSITIONS, MASK, asked=asked)[0]
+        out = pick(out) if asked is None else out
+        return jnp.sum(out * weigh), out
+
+    (_, want), wanted = jax.jit(jax.value_and_grad(lambda p, x: loss(p, x, None), argnums=(0, 1), has_aux=True))(params, X)
+    (_, got), gotten = jax.jit(jax.value_and_grad(lambda p, x: loss(p, x, asked), argnums=(0, 1), has_aux=True))(params, X)
+    np.testing.assert_allclose(want, pick(hidden), rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-5)
+    for leaf, other in zip(jax.tree.leaves(gotten), jax.tree.leaves(wanted), strict=True):
+        np.testing.assert_allclose(leaf, other, rtol=1e-4, atol=1e-4)
+
+
+def test_a_last_layer_that_does_not_stand_alone_is_not_computed_for_some_tokens():
+    with pytest.raises(ValueError, match="does not stand alone"):
+        jax.eval_shape(lambda p: decoder.Decoder(CONFIG, (4,)).apply({"params": p}, X, POSITIONS, MASK, asked=1), unflatten(whole()[0]))
+
+
 def test_full_remat_keeps_inputs_and_two_numbers_per_query_and_head():
     """Of four layers, beside what it is given: f32[4, B, T, D], and the largest logit and the sum of each softmax."""
     module = decoder.Decoder(CONFIG, (4,), remat="full")

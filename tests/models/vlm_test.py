@@ -61,6 +61,11 @@ def test_logits_are_those_of_the_picked_places():
         np.testing.assert_allclose(logits[b, s], everywhere[b, data["target_positions"][b, s]], atol=1e-5)
 
 
+def test_logits_where_only_asked_places_are_computed():
+    asked = dataclasses.replace(MODEL, decoder=MODEL.decoder.clone(asked_only=True))
+    np.testing.assert_allclose(jax.jit(asked.logits)(params(), batch()), jax.jit(MODEL.logits)(params(), batch()), atol=1e-4)
+
+
 def test_the_image_reaches_only_its_own_row_and_what_follows():
     data, other = batch(), batch()
     data["image_slots"][:, 8:] = other["image_slots"][:, 8:] = -1

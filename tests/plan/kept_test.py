@@ -7,7 +7,7 @@ from vlmjax.plan import cost, kept
 from vlmjax.sharding import MeshConfig, make_mesh
 from vlmjax.train import floor
 
-B, T, P, D, L = 8, 12, 4, 16, 2  # tests/train/tiny.py
+B, T, S, P, D, L = 8, 12, 4, 4, 16, 2  # tests/train/tiny.py
 INSTRUCT = (("encoder/.*", False), (".*", True))
 
 
@@ -21,8 +21,11 @@ def stack(found, name):
 
 
 def test_with_full_remat_a_layer_keeps_its_input_and_its_softmaxs_two_numbers():
-    found = kept.residuals(tiny.stage(parts=parts("full"), trainable=INSTRUCT))
+    found = kept.residuals(tiny.stage(parts=parts("full"), trainable=INSTRUCT, targets=T))
     assert stack(found, "Decoder") == [(L, kept.ROWS, 2, T, 1), (L, kept.ROWS, 2, T, 1), (L, kept.ROWS, T, D)]
+    # Where few places are supervised, the last layer has queries at these alone.
+    alone = kept.residuals(tiny.stage(parts=parts("full"), trainable=INSTRUCT))
+    assert stack(alone, "Decoder") == sorted([(1, kept.ROWS, 2, n, 1) for n in (S, S, T, T)] + 2 * [(1, kept.ROWS, T, D)])
     assert not stack(found, "ViT")  # frozen, and nothing below it learns
 
 

@@ -13,6 +13,7 @@ INSTRUCT = (("encoder/.*", False), (".*", True))
 B, T, S, P, D, F, V = 8, 12, 4, 4, 16, 32, 48  # tests/train/tiny.py: rows, places, targets, patches, width, MLP, vocabulary
 VIT_LAYER = 4 * D * D + 2 * D * F
 LAYER = 4 * D * D + 3 * D * F
+LAST = 2 * D * D * T + (2 * D * D + 3 * D * F) * S  # of the last layer only keys and values are computed for all places
 
 
 def test_by_hand_where_the_projector_alone_learns():
@@ -20,15 +21,21 @@ def test_by_hand_where_the_projector_alone_learns():
     found = floor.stage(tiny.stage(trainable=tiny.ALIGN))
     patches, blocks = B * P, 2  # the third block of the encoder is not computed
     assert found["matrices"] == {"encoder": 2 * (8 * 8 * 3 * D * patches + blocks * VIT_LAYER * B * (P + 1)), "projector": (4 + 6) * D * D * patches,
-                                 "decoder": 4 * (2 * LAYER * B * T + V * D * B * S)}
-    assert found["attention"] == {"encoder": 4 * (P + 1) ** 2 * D * B * blocks, "decoder": 3 * 4 * T**2 * D * B * 2}
+                                 "decoder": 4 * (LAYER * B * T + LAST * B + V * D * B * S)}
+    assert found["attention"] == {"encoder": 4 * (P + 1) ** 2 * D * B * blocks, "decoder": 3 * 4 * (T + S) * T * D * B}
     assert found["total"] == sum(found["matrices"].values()) + sum(found["attention"].values())
     assert floor.useful(found) == found["total"] - found["attention"]["decoder"] / 2  # the encoder sees all of its image
 
 
 def test_by_hand_where_the_decoder_learns_too():
     found = floor.stage(tiny.stage(trainable=INSTRUCT))
-    assert found["matrices"]["decoder"] == 6 * (2 * LAYER * B * T + V * D * B * S)
+    assert found["matrices"]["decoder"] == 6 * (LAYER * B * T + LAST * B + V * D * B * S)
+
+
+def test_by_hand_where_most_places_are_supervised():
+    """Nothing would be saved by computing the last layer for them alone."""
+    found = floor.stage(tiny.stage(trainable=INSTRUCT, targets=T))
+    assert found["matrices"]["decoder"] == 6 * (2 * LAYER * B * T + V * D * B * T) and found["attention"]["decoder"] == 3 * 4 * 2 * T * T * D * B
 
 
 PATTERNS = {"projector": tiny.ALIGN, "all but the encoder": INSTRUCT, "all": ((".*", True),), "last block of the encoder": (("encoder/layers/1/.*", True), (".*", False)),

@@ -38,9 +38,9 @@ def test_the_losses_of_one_device_come_out(alone, shape):
     for path, want in alone[0].items():
         assert np.linalg.norm(grads[path] - want) <= 1e-5 * np.linalg.norm(want), path
     np.testing.assert_allclose(losses, alone[1], rtol=1e-4)
-    kernel = param_rules.flatten(train.learned.trainable)["decoder/layers/0-2/mlp/up/kernel"]
+    kernel = param_rules.flatten(train.learned.trainable)["decoder/layers/0-1/mlp/up/kernel"]
     assert kernel.addressable_shards[0].data.size * 8 == kernel.size * shape.get("replica", 1)
-    moments = {path: leaf for path, leaf in param_rules.flatten(train.learned.opt_state).items() if path.endswith("mlp/up/kernel")}
+    moments = {path: leaf for path, leaf in param_rules.flatten(train.learned.opt_state).items() if path.endswith("/0-1/mlp/up/kernel")}
     assert len(moments) == 2 and all(leaf.sharding == kernel.sharding for leaf in moments.values())
 
 

@@ -44,7 +44,7 @@ def _swap_elements(frozen):
 
 def _swap_layers(frozen):
     flat = param_rules.flatten(frozen)
-    return flat | {path: leaf[::-1] for path, leaf in flat.items() if path.startswith("decoder/layers/")}
+    return flat | {path: leaf[::-1] for path, leaf in flat.items() if path.startswith("encoder/layers/")}
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +53,7 @@ def align():
     return stage, stage.compile()
 
 
-@pytest.mark.parametrize("damage, named", [(_flip_a_bit, "decoder/norm/scale"), (_swap_elements, "decoder/embed"), (_swap_layers, "decoder/layers/0/attention/k/kernel")])
+@pytest.mark.parametrize("damage, named", [(_flip_a_bit, "decoder/norm/scale"), (_swap_elements, "decoder/embed"), (_swap_layers, "encoder/layers/0/attention/k/kernel")])
 def test_a_step_that_changes_a_frozen_leaf_is_found_by_the_hash(tmp_path, align, damage, named):
     stage, compiled = align
 

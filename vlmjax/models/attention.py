@@ -114,12 +114,23 @@ def rotary(x: jax.Array, turns: jax.Array) -> jax.Array:
     return jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1).astype(x.dtype)
 
 
+Asked = jax.Array | int
+
+
+def take(x: jax.Array, asked: Asked | None, axis: int = 1) -> jax.Array:
+    """Of f[B, T, …] the asked tokens, f[B, A, …]: at the places i32[B, A] of each row, or so many from the front; None: all. axis: of T, behind that of B."""
+    if asked is None:
+        return x
+    if isinstance(asked, int):
+        return jax.lax.slice_in_dim(x, 0, asked, axis=axis)
+    return jnp.take_along_axis(x, asked.reshape(*(1,) * (axis - 1), *asked.shape, *(1,) * (x.ndim - axis - 1)), axis=axis)
+
+
 class Attention(nn.Module):
     """Projections, rotary positions and the cache around `attend`.
 
     biases: which of the projections "q", "k", "v", "o" have one.
-    out_scale: of the initial standard deviation of the output projection. lora: adapters beside q, k, v and o. asking: how many tokens, from the
-    front, are queries and come out, None: all.
+    out_scale: of the initial standard deviation of the output projection. lora: adapters beside q, k, v and o.
     Parameters: q/kernel [D, N, H], k/kernel and v/kernel [D, K, H], o/kernel [N, H, D]; biases [N, H], [K, H], [D]; q_lora/{a, b}, ….
     """
 
@@ -132,7 +143,6 @@ class Attention(nn.Module):
     dtype: Any = jnp.float32
     attend: Attend = attend
     lora: LoRAConfig | None = None
-    asking: int | None = None
 
     @nn.compact
     def __call__(
@@ -142,16 +152,16 @@ class Attention(nn.Module):
         mask: jax.Array | None = None,
         cache: Cache | None = None,
         start: jax.Array | None = None,
+        asked: Asked | None = None,
     ) -> tuple[jax.Array, Cache | None]:
-        """x: f[B, T, D]. turns: of `rotations`, None: no rotary positions. mask: bool[B, T, S]; S = T without a cache.
+        """x: f[B, T, D]. asked: the tokens that are queries and come out (see `take`); all T are keys and values. turns: of `rotations`, None: no rotary positions. mask: bool[B, T, S]; S = T without a cache.
 
         cache: {"k": f[B, K, H, S], "v": f[B, K, S, H]}, as the two products read them: in any other order they are transposed for every
         token. Keys and values of x go to its slots start … start+T-1, and attention is over all S slots, so `mask` must hide those not yet
-        written. Returns (f[B, T or asking, D], the cache with the new slots or None).
+        written. Returns (f[B, A, D], the cache with the new slots or None).
         """
-        T = x.shape[1]
         D, N, K, H = self.width, self.heads, self.kv_heads, self.head_dim
-        A = T if self.asking is None else self.asking
+        early = None if isinstance(self.attend, BySegments) else asked  # that one orders queries as the row does: it is given all of them
 
         def dense(name: str, size: int | tuple[int, int], axes: int | tuple[int, int], init: nn.initializers.Initializer) -> nn.Module:
             return nn.DenseGeneral(size, axes, use_bias=name in self.biases, dtype=self.dtype, kernel_init=init, dot_general_cls=products, name=name)
@@ -159,15 +169,16 @@ class Attention(nn.Module):
         def project(name: str, x: jax.Array, heads: int) -> jax.Array:
             return adapt(self.lora, f"attention/{name}", x, dense(name, (heads, H), -1, fan_in(D))(x))
 
-        q, k, v = project("q", x if A == T else x[:, :A], N), project("k", x, K), project("v", x, K)
+        q, k, v = project("q", take(x, early), N), project("k", x, K), project("v", x, K)
         if turns is not None:
-            q, k = rotary(q, turns if A == T else turns[:, :, :A]), rotary(k, turns)
-        if A < T and mask is not None:
-            mask = mask[:, :A]
+            q, k = rotary(q, take(turns, early, 2)), rotary(k, turns)
+        if mask is not None:
+            mask = take(mask, early)
         if cache is not None:
             write = lambda name, new, axis: jax.lax.dynamic_update_slice_in_dim(cache[name], new.astype(cache[name].dtype), start, axis)
             cache = {"k": write("k", jnp.einsum("BTKH->BKHT", k), 3), "v": write("v", jnp.einsum("BTKH->BKTH", v), 2)}
             k, v = jnp.einsum("BKHS->BSKH", cache["k"]), jnp.einsum("BKSH->BSKH", cache["v"])
-        out = self.attend(name_axes(q, "batch", "length", "heads", None), k, v, mask)  # [B, A, N, H]
+        out = self.attend(name_axes(q, "batch", "length", "heads", None), k, v, mask)
+        out = take(out, asked) if early is None else out  # [B, A, N, H]
         y = dense("o", D, (-2, -1), fan_in(N * H, self.out_scale))(out)
         return adapt(self.lora, "attention/o", out, y, inputs=2), cache

@@ -7,7 +7,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from vlmjax.models.attention import Attend, Attention, attend, rotations
+from vlmjax.models.attention import Asked, Attend, Attention, attend, rotations, take
 from vlmjax.models.lora import ATTENTION, LoRAConfig, adapt
 from vlmjax.models.parts import fan_in, look_up, name_axes, products
 from vlmjax.models.stack import Stack
@@ -61,14 +61,14 @@ class MLP(nn.Module):
 
 
 class Block(nn.Module):
-    """One pre-norm layer, f[B, T, D] → f[B, T, D]. Parameters: norm1/scale, attention, norm2/scale, mlp."""
+    """One pre-norm layer, f[B, T, D] → f[B, A, D], the asked tokens (attention.take), None: all. Parameters: norm1/scale, attention, norm2/scale, mlp."""
 
     config: DecoderConfig
     dtype: Any = jnp.float32
     attend: Attend = attend
 
     @nn.compact
-    def __call__(self, x, turns, mask, cache=None, start=None):
+    def __call__(self, x, turns, mask, cache=None, start=None, asked=None):
         c = self.config
         out_scale = (2 * c.layers) ** -0.5
         attention = Attention(
@@ -83,8 +83,8 @@ class Block(nn.Module):
             lora=c.lora,
             name="attention",
         )
-        y, cache = attention(nn.RMSNorm(c.eps, self.dtype, name="norm1")(x), turns, mask, cache, start)
-        x = name_axes(x + y, "batch", "length", "embed")
+        y, cache = attention(nn.RMSNorm(c.eps, self.dtype, name="norm1")(x), turns, mask, cache, start, asked)
+        x = name_axes(take(x, asked) + y, "batch", "length", "embed")
         y = MLP(c.mlp, out_scale, self.dtype, c.lora, name="mlp")(nn.RMSNorm(c.eps, self.dtype, name="norm2")(x))
         return name_axes(x + y, "batch", "length", "embed"), cache
 
@@ -92,7 +92,8 @@ class Block(nn.Module):
 class Decoder(nn.Module):
     """tokens → `embed` → (image tokens are merged in, see vlm.py) → `__call__` → (places are picked) → `logits`.
 
-    Methods are reached by `decoder.apply({"params": params}, …, method="embed")`.
+    Methods are reached by `decoder.apply({"params": params}, …, method="embed")`. asked_only: its last layer, in a segment of its own, is computed for the places
+    alone that are picked (`VLM.logits`).
     Parameters: embed [V, D], layers/START-STOP/…, norm/scale, head [D, V] unless tied; with added tokens added_embed [K, D] and added_head [D, K].
     """
 
@@ -102,6 +103,7 @@ class Decoder(nn.Module):
     unroll: int | bool = 1
     remat: str = "none"
     attend: Attend = attend
+    asked_only: bool = False
 
     def setup(self):
         c = self.config
@@ -131,14 +133,16 @@ class Decoder(nn.Module):
         mask: jax.Array,
         cache: dict[str, Any] | None = None,
         start: jax.Array | int | None = None,
+        asked: Asked | None = None,
     ) -> tuple[jax.Array, dict[str, Any] | None]:
         """x: f[B, T, D]. positions: i32[B, T], below S. mask: bool[B, T, S], see `attention.visible`; S = T without a cache.
 
         cache: of `init_cache`; this call fills its slots start … start+T-1 (start: i32 scalar) and attends over all S slots
-        under `mask`. Returns (f[B, T, D] after the final norm, the new cache or None).
+        under `mask`. asked: the tokens that come out, of a stack whose last layer has a segment of its own (stack.Stack). Returns (f[B, T or A, D] after the
+        final norm, the new cache or None).
         """
         c = self.config
-        x, cache = self.layers(x, rotations(positions, c.theta, c.head_dim, mask.shape[-1]), mask, cache, start)
+        x, cache = self.layers(x, rotations(positions, c.theta, c.head_dim, mask.shape[-1]), mask, cache, start, asked)
         return name_axes(self.norm(x), "batch", "length", "embed"), cache
 
     def logits(self, hidden: jax.Array) -> jax.Array:

@@ -1,5 +1,4 @@
 """A stack of equal layers: one `nn.scan` per segment, so compile time does not grow with depth (see vlmjax/stacks.py)."""
-import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -8,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from vlmjax.errors import UserError, did_you_mean
-from vlmjax.models.attention import SOFTMAX
+from vlmjax.models.attention import SOFTMAX, Asked
 from vlmjax.stacks import segment_bounds, segment_name
 
 # What the backward pass keeps of a layer's forward pass (None: everything); the rest is computed again. Two numbers per query and head are kept in any case.
@@ -23,9 +22,8 @@ REMAT: dict[str, Callable[..., bool] | None] = {
 class Stack(nn.Module):
     """Runs sum(segments) blocks one after the other.
 
-    block: makes one layer from a name; a layer maps (x, turns, mask, cache, start) to (x, cache).
+    block: makes one layer from a name; a layer maps (x, turns, mask, cache, start, asked) to (x, cache).
     segments: lengths of the runs of layers that share stacked parameters, for example (22, 2) → `0-22`, `22-24`.
-    last: fields of the blocks of the last segment that the others do not have.
     unroll: layers per iteration of the loop, True: all (on a CPU that saves 20-30 % of a training step).
     remat: a key of REMAT. Parameters: START-STOP/… with a leading axis [l], l = STOP - START.
     """
@@ -34,7 +32,6 @@ class Stack(nn.Module):
     segments: tuple[int, ...]
     unroll: int | bool = 1
     remat: str = "none"
-    last: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     @nn.compact
     def __call__(
@@ -44,8 +41,12 @@ class Stack(nn.Module):
         mask: jax.Array | None = None,
         cache: dict[str, Any] | None = None,
         start: jax.Array | None = None,
+        asked: Asked | None = None,
     ) -> tuple[jax.Array, dict[str, Any] | None]:
-        """cache: {segment: of `init_cache`} or None; every layer reads the same turns (attention.rotations), mask and start."""
+        """cache: {segment: of `init_cache`} or None; every layer reads the same turns (attention.rotations), mask and start. asked: the tokens that come out
+        (attention.take): the last layer, which needs a segment of its own, is computed for them alone, and the numbers are those of all tokens."""
+        if asked is not None and self.segments[-1] != 1:
+            raise ValueError(f"the last layer of the segments {self.segments} does not stand alone")
         if self.remat not in REMAT:
             raise UserError(f"remat: {self.remat!r} is not one of {', '.join(REMAT)}{did_you_mean(self.remat, REMAT)}")
 
@@ -53,6 +54,9 @@ class Stack(nn.Module):
             x, cache = block(x, turns, mask, cache, start)
             block.sow("intermediates", "output", x)  # kept only where a caller makes this collection mutable
             return x, cache
+
+        def last(block, x, cache, turns, mask, start):
+            return x, block(x, turns, mask, cache, start, asked)  # a loop carries one shape: what comes out is not carried
 
         self.sow("intermediates", "input", x)
 
@@ -65,7 +69,9 @@ class Stack(nn.Module):
             # quarter of a training step on a CPU: XLA orders what stands in it by itself.
             per_iteration = 0 if unroll == length and cache is not None else unroll
             # A loop keeps XLA from merging the recomputation with the forward pass; without one it must be forbidden to.
-            body = layer if policy is None else nn.remat(layer, prevent_cse=unroll == length, policy=policy)
+            ends = asked is not None and stop == sum(self.segments)
+            body = last if ends else layer
+            body = body if policy is None else nn.remat(body, prevent_cse=unroll == length, policy=policy)
             scan = nn.scan(
                 body,
                 variable_axes={"params": 0, "intermediates": 0},
@@ -74,8 +80,9 @@ class Stack(nn.Module):
                 length=length,
                 unroll=per_iteration,
             )
-            own = self.last if stop == sum(self.segments) else {}
-            x, caches[name] = scan(self.block(**own, name=name), x, cache and cache[name], turns, mask, start)
+            x, caches[name] = scan(self.block(name=name), x, cache and cache[name], turns, mask, start)
+            if ends:
+                (x,), caches[name] = caches[name]
         return x, (cache and caches)
 
 

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from vlmjax.layout import ImageLayout
-from vlmjax.models.attention import Attend, Attention, attend
+from vlmjax.models.attention import Attend, Attention, attend, take
 from vlmjax.models.lora import ATTENTION, LoRAConfig, adapt
 from vlmjax.models.parts import ACTIVATIONS, fan_in, layer_norm, name_axes, products
 from vlmjax.models.patch_embed import PatchEmbed
@@ -78,18 +78,16 @@ class MLP(nn.Module):
 class Block(nn.Module):
     """A pre-norm transformer layer with LayerNorm and biases, of a vision or of CLIP's text tower. f[B, T, E] → f[B, T, E].
 
-    config: of either tower; only the sizes they share are read. computed: how many tokens, from the front, None: all; the others are keys and values, and come
-    out as they went in. Parameters: norm1, attention, norm2, mlp.
+    config: of either tower; only the sizes they share are read. Parameters: norm1, attention, norm2, mlp.
     """
 
     config: Any
     qkv_bias: tuple[str, ...] = ("q", "k", "v")
     dtype: Any = jnp.float32
     attend: Attend = attend
-    computed: int | None = None
 
     @nn.compact
-    def __call__(self, x, turns=None, mask=None, cache=None, start=None):
+    def __call__(self, x, turns=None, mask=None, cache=None, start=None, asked=None):
         c = self.config
         attention = Attention(
             width=c.width,
@@ -101,14 +99,12 @@ class Block(nn.Module):
             dtype=self.dtype,
             attend=self.attend,
             lora=c.lora,
-            asking=self.computed,
             name="attention",
         )
-        y, cache = attention(layer_norm(c.eps, self.dtype, "norm1")(x), turns, mask, cache, start)
-        z = name_axes((x if self.computed is None else x[:, : self.computed]) + y, "batch", "length", "embed")
-        y = MLP(c.mlp, c.layers, c.activation, self.dtype, c.lora, name="mlp")(layer_norm(c.eps, self.dtype, "norm2")(z))
-        z = name_axes(z + y, "batch", "length", "embed")
-        return z if self.computed is None else jnp.concatenate([z, x[:, self.computed :]], axis=1), cache
+        y, cache = attention(layer_norm(c.eps, self.dtype, "norm1")(x), turns, mask, cache, start, asked)
+        x = name_axes(take(x, asked) + y, "batch", "length", "embed")
+        y = MLP(c.mlp, c.layers, c.activation, self.dtype, c.lora, name="mlp")(layer_norm(c.eps, self.dtype, "norm2")(x))
+        return name_axes(x + y, "batch", "length", "embed"), cache
 
 
 class ViT(nn.Module):
@@ -141,10 +137,8 @@ class ViT(nn.Module):
         if c.pre_norm:
             x = layer_norm(c.eps, self.dtype, "pre_norm")(x)
         block = functools.partial(Block, c, c.qkv_bias, self.dtype, self.attend)
-        stack = Stack(block, self.segments, self.unroll, self.remat, last=dict(computed=1) if self.class_only else {}, name="layers")
-        x, _ = stack(name_axes(x, "batch", "length", "embed"))
-        if self.class_only:
-            x = x[:, :1]
+        stack = Stack(block, self.segments, self.unroll, self.remat, name="layers")
+        x, _ = stack(name_axes(x, "batch", "length", "embed"), asked=1 if self.class_only else None)
         if c.final_norm and sum(self.segments) == c.layers:
             x = layer_norm(c.eps, self.dtype, "final_norm")(x)
         return x

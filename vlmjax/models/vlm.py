@@ -86,8 +86,8 @@ class VLM:
             return text
         return merge(text, self.image_tokens(params, batch["pixels"], key), batch["image_slots"])
 
-    def hidden(self, params: Params, batch: Batch, capture: bool = False, key: jax.Array | None = None) -> Any:
-        """f[B, T, D] after the decoder's final norm, every place of the row; with `capture` also the decoder's intermediates (see
+    def hidden(self, params: Params, batch: Batch, capture: bool = False, key: jax.Array | None = None, asked: jax.Array | None = None) -> Any:
+        """f[B, T, D] after the decoder's final norm, every place of the row, or f[B, A, D] of the places that are asked for, i32[B, A]; with `capture` also the decoder's intermediates (see
         stack.hidden_states). key: of dropout, None: none is dropped."""
         segments, positions = batch["segments"], batch["positions"]
         mask = segments if isinstance(self.decoder.attend, BySegments) else visible(segments, positions, batch["parents"], segments, positions, batch["prefix"])
@@ -95,11 +95,12 @@ class VLM:
         if capture:
             (hidden, _), captured = self.decoder.apply(*inputs, mutable=["intermediates"])
             return hidden, captured["intermediates"]
-        return self.decoder.apply(*inputs, rngs=dropout(key, "decoder"))[0]
+        return self.decoder.apply(*inputs, asked=asked, rngs=dropout(key, "decoder"))[0]
 
     def logits(self, params: Params, batch: Batch, key: jax.Array | None = None) -> jax.Array:
         """f32[B, S, V] at the batch's `target_positions`."""
-        picked = pick(self.hidden(params, batch, key=key), batch["target_positions"])
+        places = batch["target_positions"]
+        picked = self.hidden(params, batch, key=key, asked=places) if self.decoder.asked_only else pick(self.hidden(params, batch, key=key), places)
         logits = self.decoder.apply({"params": params["decoder"]}, picked, method="logits")
         chex.assert_shape(logits, (*batch["target_positions"].shape, self.decoder.config.vocabulary))
         return logits

@@ -22,6 +22,10 @@ from vlmjax.train import apart, state, step
 from vlmjax.train.settings import CompileConfig, Component, ModelConfig, Precision, StageConfig
 
 
+# The share of a decoder's tokens from which its last layer is computed for the supervised places alone: below it, a segment more to compile saves too little.
+ASKED_FROM = 0.05
+
+
 @dataclasses.dataclass(frozen=True)
 class Stage:
     """Everything a stage computes with. `step` is what the loop runs and the proofs look at. encoder: of a stage that reads features; it is none of its components."""
@@ -171,7 +175,8 @@ def abstract_params(parts: Mapping[str, nn.Module]) -> dict[str, jax.ShapeDtypeS
     time, and cut afterwards."""
     out = {}
     for name, module in parts.items():
-        whole = module.clone(segments=(sum(module.segments),)) if hasattr(module, "segments") else module
+        one = {"segments": (sum(module.segments),)} if hasattr(module, "segments") else {}
+        whole = module.clone(**one, **({"class_only": False} if getattr(module, "class_only", False) else {}))  # with it the last block must stand alone
         flat = param_rules.flatten({name: param_shapes(whole)})
         for path, leaf in flat.items():
             if not stacks.is_stacked(path):
@@ -185,7 +190,7 @@ def abstract_params(parts: Mapping[str, nn.Module]) -> dict[str, jax.ShapeDtypeS
 
 def recut(parts: dict[str, nn.Module], labels: dict[str, Any]) -> dict[str, nn.Module]:
     """The same modules with their stacks cut where labels differ, and before a last block that computes fewer tokens than the others."""
-    alone = tuple(f"{name}/layers/{sum(module.segments) - 1}/" for name, module in parts.items() if getattr(module, "class_only", False))
+    alone = tuple(f"{name}/layers/{sum(module.segments) - 1}/" for name, module in parts.items() if getattr(module, "class_only", False) or getattr(module, "asked_only", False))
     lengths = stacks.cut({path: (label, path.startswith(alone)) for path, label in labels.items()})
     return {name: module.clone(segments=lengths[f"{name}/layers"]) if f"{name}/layers" in lengths else module for name, module in parts.items()}
 
@@ -207,6 +212,8 @@ def stage(name: str, config: StageConfig, available: dict[str, nn.Module], preci
     where = f"stages.{name}"
     config.check(where, mesh)
     parts = needed(available, config.objective, config.images, where)
+    if "decoder" in parts and (1 - config.targets / config.length) / parts["decoder"].config.layers >= ASKED_FROM:
+        parts["decoder"] = parts["decoder"].clone(asked_only=True)
     by_layer = optim.labels(list(stacks.expand(abstract_params(parts))), config.trainable, config.optimizer, where)
     parts = recut(parts, by_layer)
     shape, encoder = batch_shape(config, parts["encoder"].config if "encoder" in parts else None), None

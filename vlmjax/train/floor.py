@@ -6,8 +6,8 @@ For each matrix of N parameters that reads n vectors per step:
 
 so 2·N·n for frozen parts below the lowest one that learns, 4·N·n where gradients only pass, 6·N·n where weights learn and gradients pass.
 n per example: an image's P patches for the patch embedding, its P (+1 with a class token) positions for the layers of the encoder (1 in the last block of a
-contrastive encoder with a class token, but for its keys and values), its image tokens for the projector, all T places for the layers of a decoder, its S
-supervised places for the head. Look-ups are free.
+contrastive encoder with a class token, but for its keys and values), its image tokens for the projector, all T places for the layers of a decoder (its S supervised
+places in a last layer that is computed for them alone, but for its keys and values), these S for the head. Look-ups are free.
 
 Attention is the two products of queries, keys and values, 4·T²·(heads · head size) per layer forward, and twice that again where gradients
 pass. All T² pairs count, as plain attention computes them.
@@ -77,7 +77,7 @@ def stage(stage: build.Stage) -> dict[str, Any]:
     for name, part in parts(stage).items():
         if hasattr(part, "segments"):
             sequences, length, width = attends(stage, name)
-            products = lambda layer: 4 * (1 if class_only(stage, f"{name}/layers/{layer}/") else length) * length * width * sequences
+            products = lambda layer: 4 * (asked(stage, f"{name}/layers/{layer}/") or length) * length * width * sequences
             attention[name] = sum(products(layer) * (3 if below(name, (2, layer, ATTENTION + 1, 0)) else 1) for layer in range(sum(part.segments)))
     similarity = 6 * stage.shape.rows**2 * parts(stage)["contrast_head"].joint if "contrast_head" in stage.components else 0
     return {"matrices": matrices, "attention": attention, "similarity": similarity, "total": sum(matrices.values()) + sum(attention.values()) + similarity}
@@ -97,23 +97,26 @@ def vectors(stage: build.Stage, path: str) -> int:
     """How many vectors a matrix reads in one step."""
     component, name = path.split("/", 1)
     s = stage.shape
+    found = 0 if re.search(r"/attention/[kv](_lora)?/", path) else asked(stage, path)
     if component == "contrast_head":
         return s.rows
     if component in ("encoder", "projector"):
         encoder = parts(stage)["encoder"].config if not s.features else None
         patches = s.rows * s.images * (s.features.patches if s.features else encoder.tokens_per_image)
-        if class_only(stage, path) and not re.search(r"/attention/[kv](_lora)?/", path):
-            return s.rows * s.images
+        if found:
+            return s.rows * s.images * found
         if component == "projector":
             return patches // parts(stage)["projector"].config.shuffle ** 2
         return patches + (s.rows * s.images if encoder.class_token and name.startswith("layers/") else 0)
-    return s.rows * (s.length if name.startswith("layers/") else s.targets)
+    return s.rows * (found or s.length if name.startswith("layers/") else s.targets)
 
 
-def class_only(stage: build.Stage, path: str) -> bool:
-    """Whether a leaf is of a last block that is computed for the class token alone."""
-    encoder = parts(stage).get("encoder")
-    return getattr(encoder, "class_only", False) and path.startswith(f"encoder/layers/{sum(encoder.segments) - 1}/")
+def asked(stage: build.Stage, path: str) -> int:
+    """Of a leaf of a last block that is computed for some tokens alone, how many of a sequence they are; 0 for any other."""
+    name = path.split("/")[0]
+    module = parts(stage).get(name)
+    some = 1 if getattr(module, "class_only", False) else stage.shape.targets if getattr(module, "asked_only", False) else 0
+    return some if some and path.startswith(f"{name}/layers/{sum(module.segments) - 1}/") else 0
 
 
 def attends(stage: build.Stage, component: str) -> tuple[int, int, int]:
