@@ -91,7 +91,7 @@ def test_eight_devices_have_the_gradients_of_one():
     paths = begin(stage(alone, everywhere, everywhere), everywhere, everywhere)
     drawn = {path: rng.normal(0, 0.1, leaf.shape).astype(np.float32) for path, leaf in paths.items() if path.endswith("_lora/b")}
     want, got = gradients(alone), gradients(sharding.make_mesh(sharding.MeshConfig(replica=2, fsdp=2, tensor=2)))
-    assert len([path for path in want if lora.is_adapter(path)]) == 2 * 6 + 2 * 7
+    assert len([path for path in want if lora.is_adapter(path)]) == 2 * 6 + 2 * 2 * 7  # the last layer of the decoder lies apart
     for path in want:
         assert np.linalg.norm(got[path] - want[path]) <= 1e-5 * np.linalg.norm(want[path]), path
 
