@@ -48,7 +48,7 @@ def contents(workdir: pathlib.Path) -> dict[str, str]:
     from vlmjax.train import metrics, speed
 
     sha = lambda data: hashlib.sha256(data).hexdigest()
-    out = {f.name: sha(f.read_bytes()) for f in [workdir / "model" / "model.safetensors", *sorted((workdir / "predictions").glob("*")), *sorted((workdir / "quarantine").glob("*"))]}
+    out = {f.name: sha(f.read_bytes()) for f in [workdir / "model" / "model.safetensors", *sorted((workdir / "predictions").glob("*")), *sorted((workdir / "maps").glob("*")), *sorted((workdir / "quarantine").glob("*"))]}
     results = json.loads((workdir / "results.json").read_text()) if (workdir / "results.json").exists() else {}
     for entry in results.values():
         entry["provenance"].pop("commit")  # differs when someone commits beside the runs
