@@ -126,13 +126,13 @@ def test_a_finished_run_is_one_page_with_everything_in_it(tmp_path):
     assert not re.search(r"https?://|<script|<link|url\(", page)
 
 
-def add_maps(root, falls, prediction=None):
+def add_maps(root, falls, prediction=None, left_out=None):
     """Maps of the first right and the first wrong answer."""
     rows = [row for row in run.read(root).predictions["easy_vqa"] if row["control"] == "real"]
     shown = [next(row for row in rows if row["correct"] == right) for right in (False, True)]
     maps = [{"id": row["id"], "prediction": prediction or row["prediction"], "log_probability": -0.5, "all_replaced": -9.0, "falls": falls, "view": base64.b64encode(png()).decode()} for row in shown]
     (root / "maps").mkdir(exist_ok=True)
-    (root / "maps/easy_vqa.json").write_text(json.dumps({"mean_of": 64, "left_out": {}, "maps": maps}))
+    (root / "maps/easy_vqa.json").write_text(json.dumps({"mean_of": 64, "left_out": left_out or {}, "maps": maps}))
 
 
 def test_a_heat_map_has_a_cell_for_each_token(tmp_path):
@@ -144,8 +144,10 @@ def test_a_heat_map_has_a_cell_for_each_token(tmp_path):
     assert page.count('class="fall" fill-opacity="0.85"') == 2 and page.count('class="rise" fill-opacity="0.14"') == 2
     assert page.count(">1.50</text>") == page.count(">-0.25</text>") == 2 and "-0.00<" not in page
     assert "60.7 %" in page and "13.5 % at worst" in page and "under 0.1 %" in page
-    add_maps(root, [[0.02] * 24] * 24)
+    assert "could not be laid out" not in page
+    add_maps(root, [[0.02] * 24] * 24, left_out={"easy_vqa/test/9/1": "<no token>"})
     page = report.write(root).read_text()
+    assert "could not be laid out: easy_vqa/test/9/1 (&lt;no token&gt;)" in page
     assert page.count('fill-opacity="0.17"') == 2 * 24 * 24 and "</text>" not in page[page.index("mapped"):page.index('id="stages"')]  # small falls stay pale
 
 

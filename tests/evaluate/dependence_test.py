@@ -123,11 +123,11 @@ def test_maps_are_of_real_answers_and_show_what_the_model_saw():
         np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(base64.b64decode(one["view"])))), model.pixels(source.read_image(key))[:16, :16])
 
 
-def test_what_cannot_be_measured_is_said_or_has_no_map():
+def test_what_cannot_be_measured_is_said_or_has_no_map(capsys):
     model = tiny.model()
     found = measure(model, predictions(answer=lambda n: "purple" if n % 2 else "yes"), each=10)
     assert found["left_out"].keys() == {f"t/{n}" for n in range(1, 10, 2)} and all("'purple'" in why for why in found["left_out"].values()) and len(found["maps"]) == 5
-    assert measure(model, predictions(dependence.FEWEST - 1)) is None
+    assert measure(model, predictions(dependence.FEWEST - 1)) is None and "no heat maps" in capsys.readouterr().out
     assert measure(tiny.model(("decoder",)), predictions()) is None and measure(tiny.model(("projector",)), predictions()) is None
     source, items, rows = predictions()
     assert dependence.measure(model, tiny.CHOICE, source, items, rows, 2) is None

@@ -44,7 +44,7 @@ def test_keys_without_a_bias():
 def test_the_class_token_alone_has_the_same_values_and_gradients():
     config = dataclasses.replace(vit.VARIANTS["tiny-64"], size=16, layers=3, final_norm=True)
     images = jax.random.normal(jax.random.key(1), (2, 16, 16, 3))
-    whole, alone = vit.ViT(config, (2, 1)), vit.ViT(config, (2, 1), class_only=True)
+    whole, alone = vit.ViT(config, (2, 1)), vit.ViT(config, (2, 1), asked_only=True)
     params = init_params(whole, jax.random.key(0))
     assert jax.tree.map(jnp.shape, params) == jax.tree.map(jnp.shape, init_params(alone, jax.random.key(0)))
     read = lambda module, params: module.apply({"params": params}, images)[:, :1]

@@ -22,6 +22,7 @@ from vlmjax.errors import UserError
 from vlmjax.evaluate import lot
 from vlmjax.evaluate.task import Item, Task
 from vlmjax.models.vlm import VLM
+from vlmjax.train.metrics import say
 
 MEAN_OF, FEWEST = 64, 8  # images of which the mean token is made; of fewer it would be too much the token it replaces
 _IMAGES = 8              # encoded at a time: all their tokens come to the host
@@ -31,11 +32,14 @@ def measure(bundle: Bundle, task: Task, source: Source, items: Sequence[Item], p
             progress: Callable[[int, int], None] = lambda done, total: None) -> dict[str, Any] | None:
     """`maps/TASK.json` of up to `each` wrong and `each` right answers of `predictions` (runner.evaluate), drawn as the report draws its gallery.
 
-    None where there is nothing to measure: no language model that sees, or fewer than FEWEST images. progress: called with (rows computed, rows).
+    None where there is nothing to measure: no language model that sees, or fewer than FEWEST images (which is said). left_out: answers that cannot be laid out, and why. progress: called with (rows computed, rows).
     """
     real = [row for row in predictions if row["control"] == "real" and row["image"] is not None]
     images = list(dict.fromkeys(row["image"] for row in real))
-    if task.choices or bundle.vlm is None or bundle.vlm.encoder is None or len(images) < FEWEST:
+    if task.choices or bundle.vlm is None or bundle.vlm.encoder is None or not images:
+        return None
+    if len(images) < FEWEST:
+        say(f"{task.name}: no heat maps: the mean token is one of at least {FEWEST} images, and the answers are about {len(images)}")
         return None
     rows = [row for right in (False, True) for row in lot.choose([row for row in real if bool(row["correct"]) == right], each)]
     turns = {item.id: item.turns for item in items}

@@ -108,11 +108,11 @@ class Block(nn.Module):
 
 
 class ViT(nn.Module):
-    """Normalised images f32[N, h, w, 3] → f[N, P, E], with a class token in front f[N, P+1, E]; f[N, 1, E] where class_only.
+    """Normalised images f32[N, h, w, 3] → f[N, P, E], with a class token in front f[N, P+1, E]; f[N, 1, E] where asked_only.
 
     Runs exactly sum(segments) blocks: config.layers of them for a contrastive objective, config.feature_blocks in front of a
     projector. The final norm belongs to the last block: it is there when the config has one and all blocks run.
-    class_only: only the class token comes out, all that a contrastive objective reads of a CLIP. The last block, which needs a segment of its own, is then
+    asked_only: only the class token comes out, all that a contrastive objective reads of a CLIP. The last block, which needs a segment of its own, is then
     computed for it alone; the numbers are the same.
     Parameters: patch_embed, class_token [E], position_embed [P(+1), E], pre_norm, layers/START-STOP/…, final_norm.
     """
@@ -123,7 +123,7 @@ class ViT(nn.Module):
     unroll: int | bool = 1
     remat: str = "none"
     attend: Attend = attend
-    class_only: bool = False
+    asked_only: bool = False
 
     @nn.compact
     def __call__(self, images: jax.Array) -> jax.Array:
@@ -138,7 +138,7 @@ class ViT(nn.Module):
             x = layer_norm(c.eps, self.dtype, "pre_norm")(x)
         block = functools.partial(Block, c, c.qkv_bias, self.dtype, self.attend)
         stack = Stack(block, self.segments, self.unroll, self.remat, name="layers")
-        x, _ = stack(name_axes(x, "batch", "length", "embed"), asked=1 if self.class_only else None)
+        x, _ = stack(name_axes(x, "batch", "length", "embed"), asked=1 if self.asked_only else None)
         if c.final_norm and sum(self.segments) == c.layers:
             x = layer_norm(c.eps, self.dtype, "final_norm")(x)
         return x

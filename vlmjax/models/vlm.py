@@ -7,7 +7,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from vlmjax.models.attention import BySegments, visible
+from vlmjax.models.attention import BySegments, take, visible
 from vlmjax.models.decoder import Decoder
 from vlmjax.models.lora import dropout
 from vlmjax.models.parts import name_axes
@@ -34,7 +34,7 @@ def merge(text: jax.Array, image: jax.Array, image_slots: jax.Array) -> jax.Arra
 
 def pick(hidden: jax.Array, positions: jax.Array) -> jax.Array:
     """f[B, T, D] at the places i32[B, S] of each row → f[B, S, D]: logits are computed for these and for nothing else."""
-    return name_axes(jnp.take_along_axis(hidden, positions[:, :, None], axis=1), "batch", "length", "embed")
+    return name_axes(take(hidden, positions), "batch", "length", "embed")
 
 
 def features(encoder: ViT, params: Params, pixels: jax.Array, key: jax.Array | None = None) -> jax.Array:

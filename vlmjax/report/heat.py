@@ -46,9 +46,10 @@ def maps(rows: list[dict], found: dict) -> Html | None:
     cards = [card(by_id[one["id"]], one) for one in found.get("maps", ()) if by_id.get(one["id"], {}).get("prediction") == one["prediction"]]
     if not cards:
         return None
-    side = len(found["maps"][0]["falls"])
+    side, left_out = len(found["maps"][0]["falls"]), found.get("left_out") or {}
     return join(el("h4", "What an answer depended on"),
                 note(f"The image is {side} × {side} tokens to the language model. A cell is the fall of the answer's log-probability when this one token is replaced by ",
                      f"the mean token of its place over {found['mean_of']} images; blue where it rises. Tokens that repeat each other lose little one by one: below it, what the answer keeps ",
-                     "when the worst of them is replaced, and when all are. What the mean image is answered with anyway does not fall."),
+                     "when the worst of them is replaced, and when all are. What the mean image is answered with anyway does not fall.",
+                     f" Without a map, since they could not be laid out: {'; '.join(f'{id_} ({why})' for id_, why in left_out.items())}." if left_out else ""),
                 el("ul", cards, class_="cards"))

@@ -22,7 +22,8 @@ from vlmjax.train import apart, state, step
 from vlmjax.train.settings import CompileConfig, Component, ModelConfig, Precision, StageConfig
 
 
-# The share of a decoder's tokens from which its last layer is computed for the supervised places alone: below it, a segment more to compile saves too little.
+# The last layer of a decoder is computed for the supervised places alone where that leaves out this share of all tokens of all layers; for less, a segment more is
+# not worth compiling.
 ASKED_FROM = 0.05
 
 
@@ -154,7 +155,7 @@ def needed(available: dict[str, nn.Module], objective: str, images: int, where: 
     if objective == "next_token" and images:
         out["encoder"] = out["encoder"].clone(segments=(out["encoder"].config.feature_blocks,))
     if objective == "contrastive":
-        out["encoder"] = out["encoder"].clone(class_only=out["encoder"].config.class_token)
+        out["encoder"] = out["encoder"].clone(asked_only=out["encoder"].config.class_token)
     return out
 
 
@@ -176,7 +177,7 @@ def abstract_params(parts: Mapping[str, nn.Module]) -> dict[str, jax.ShapeDtypeS
     out = {}
     for name, module in parts.items():
         one = {"segments": (sum(module.segments),)} if hasattr(module, "segments") else {}
-        whole = module.clone(**one, **({"class_only": False} if getattr(module, "class_only", False) else {}))  # with it the last block must stand alone
+        whole = module.clone(**one, **({"asked_only": False} if getattr(module, "asked_only", False) else {}))  # with it the last block must stand alone
         flat = param_rules.flatten({name: param_shapes(whole)})
         for path, leaf in flat.items():
             if not stacks.is_stacked(path):
@@ -190,7 +191,7 @@ def abstract_params(parts: Mapping[str, nn.Module]) -> dict[str, jax.ShapeDtypeS
 
 def recut(parts: dict[str, nn.Module], labels: dict[str, Any]) -> dict[str, nn.Module]:
     """The same modules with their stacks cut where labels differ, and before a last block that computes fewer tokens than the others."""
-    alone = tuple(f"{name}/layers/{sum(module.segments) - 1}/" for name, module in parts.items() if getattr(module, "class_only", False) or getattr(module, "asked_only", False))
+    alone = tuple(f"{name}/layers/{sum(module.segments) - 1}/" for name, module in parts.items() if getattr(module, "asked_only", False))
     lengths = stacks.cut({path: (label, path.startswith(alone)) for path, label in labels.items()})
     return {name: module.clone(segments=lengths[f"{name}/layers"]) if f"{name}/layers" in lengths else module for name, module in parts.items()}
 

@@ -9,7 +9,7 @@ n per example: an image's P patches for the patch embedding, its P (+1 with a cl
 contrastive encoder with a class token, but for its keys and values), its image tokens for the projector, all T places for the layers of a decoder (its S supervised
 places in a last layer that is computed for them alone, but for its keys and values), these S for the head. Look-ups are free.
 
-Attention is the two products of queries, keys and values, 4·T²·(heads · head size) per layer forward, and twice that again where gradients
+Attention is the two products of queries, keys and values, 4·T²·(heads · head size) per layer forward (4·S·T in such a last one), and twice that again where gradients
 pass. All T² pairs count, as plain attention computes them.
 
 `useful` is the convention of every MFU here, planned or measured: the floor with half of the pairs where attention is causal, since the other half
@@ -97,26 +97,27 @@ def vectors(stage: build.Stage, path: str) -> int:
     """How many vectors a matrix reads in one step."""
     component, name = path.split("/", 1)
     s = stage.shape
-    found = 0 if re.search(r"/attention/[kv](_lora)?/", path) else asked(stage, path)
+    few = 0 if re.search(r"/attention/[kv](_lora)?/", path) else asked(stage, path)
     if component == "contrast_head":
         return s.rows
     if component in ("encoder", "projector"):
         encoder = parts(stage)["encoder"].config if not s.features else None
         patches = s.rows * s.images * (s.features.patches if s.features else encoder.tokens_per_image)
-        if found:
-            return s.rows * s.images * found
+        if few:
+            return s.rows * s.images * few
         if component == "projector":
             return patches // parts(stage)["projector"].config.shuffle ** 2
         return patches + (s.rows * s.images if encoder.class_token and name.startswith("layers/") else 0)
-    return s.rows * (found or s.length if name.startswith("layers/") else s.targets)
+    return s.rows * (few or s.length if name.startswith("layers/") else s.targets)
 
 
 def asked(stage: build.Stage, path: str) -> int:
     """Of a leaf of a last block that is computed for some tokens alone, how many of a sequence they are; 0 for any other."""
     name = path.split("/")[0]
     module = parts(stage).get(name)
-    some = 1 if getattr(module, "class_only", False) else stage.shape.targets if getattr(module, "asked_only", False) else 0
-    return some if some and path.startswith(f"{name}/layers/{sum(module.segments) - 1}/") else 0
+    if not getattr(module, "asked_only", False) or not path.startswith(f"{name}/layers/{sum(module.segments) - 1}/"):
+        return 0
+    return 1 if name == "encoder" else stage.shape.targets
 
 
 def attends(stage: build.Stage, component: str) -> tuple[int, int, int]:
