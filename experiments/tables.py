@@ -89,8 +89,8 @@ def commit(made: dict) -> str:
 
 
 def plans() -> str:
-    """Every saved plan, by config and slice; then those with one row per chip, `weak-scaling/` among them."""
-    from vlmjax.plan import table
+    """Every saved plan, by config and slice; then those with one row per chip, `weak-scaling/` among them; then those of answering, `answers/`."""
+    from vlmjax.plan import answers, table
 
     def saved(pattern: str) -> list[dict]:
         return sorted((json.loads(path.read_text()) for path in (TOP / "launch" / "plans").glob(pattern)), key=lambda plan: (plan["config"], plan["topology"][:3], plan["chips"]))
@@ -106,6 +106,10 @@ def plans() -> str:
     more = saved("weak-scaling/*.json")
     if more:
         lines += ["What each chip receives in a step with one row per chip, the batch growing with the slice:", "", *table.weak_scaling(made + more), "", f"Beside the batch of the recipe. {compiled(more)}", ""]
+    asked = saved("answers/*.json")
+    if asked:
+        config = asked[0]["config"].split(" ")[0]
+        lines += [f"Answers of `{config}`, at the roofline:", "", *answers.markdown(asked), "", compiled(asked), ""]
     return "\n".join(lines).rstrip()
 
 

@@ -222,21 +222,15 @@ def make(parts: Mapping[str, nn.Module], by_layer: Mapping[str, Any], tokenizer:
     parameters stay where they are. dtype: of leaves with more than one axis; gains and biases stay float32.
     """
     present = {path.split("/")[0] for path in by_layer}
-    parts = {name: _cut(module) for name, module in parts.items() if name in present}
-    abstract = build.abstract_params(parts)
-    _check(by_layer, abstract, where)
+    parts = {name: cut(module, jax.default_backend()) for name, module in parts.items() if name in present}
+    _check(by_layer, build.abstract_params(parts), where)
     if mesh is None:
         lying = (leaf.sharding for leaf in by_layer.values() if isinstance(leaf, jax.Array))
         mesh = next((place.mesh for place in lying if isinstance(place, NamedSharding)), None)
-    abstract = {p: jax.ShapeDtypeStruct(leaf.shape, jnp.dtype(dtype) if leaf.ndim - stacks.is_stacked(p) > 1 else leaf.dtype) for p, leaf in abstract.items()}
+    abstract = typed(parts, dtype)
     params = stacks.place(by_layer, abstract, sharding.parameters(abstract, mesh) if mesh else None)
-    vlm = clip = None
-    if "decoder" in parts:
-        sees = "encoder" in parts and "projector" in parts
-        vlm = VLM(_feature_blocks(parts["encoder"]) if sees else None, parts["projector"] if sees else None, parts["decoder"])
-    if {"encoder", "text_tower", "contrast_head"} <= set(parts):
-        clip = CLIP(parts["encoder"], parts["text_tower"], parts["contrast_head"])
-    return Bundle(parts, vlm, clip, param_rules.unflatten(params), tokenizer, template, layout, mesh)
+    clip = CLIP(parts["encoder"], parts["text_tower"], parts["contrast_head"]) if {"encoder", "text_tower", "contrast_head"} <= set(parts) else None
+    return Bundle(parts, vlm_of(parts), clip, param_rules.unflatten(params), tokenizer, template, layout, mesh)
 
 
 def stack(rows: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
@@ -244,15 +238,28 @@ def stack(rows: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
     return {key: np.stack([row[key] for row in rows]) for key in rows[0]}
 
 
-def _cut(module: nn.Module) -> nn.Module:
+def cut(module: nn.Module, platform: str) -> nn.Module:
     """The module with its stack cut for inference: on a CPU one leaf per layer, since a scan over stacked weights copies them for
     every token (about 2x slower); elsewhere below and above the layer that a language model reads."""
     if not hasattr(module, "segments"):
         return module
     layers = module.config.layers
     used = getattr(module.config, "feature_blocks", layers)
-    on_cpu = jax.default_backend() == "cpu"
-    return module.clone(segments=(1,) * layers if on_cpu else tuple(n for n in (used, layers - used) if n))
+    return module.clone(segments=(1,) * layers if platform == "cpu" else tuple(n for n in (used, layers - used) if n))
+
+
+def typed(parts: Mapping[str, nn.Module], dtype: Any) -> dict[str, jax.ShapeDtypeStruct]:
+    """{path in memory: abstract leaf} of modules that are cut for use: `dtype` where a leaf has more than one axis in a layer, else float32."""
+    abstract = build.abstract_params(parts)
+    return {p: jax.ShapeDtypeStruct(leaf.shape, jnp.dtype(dtype) if leaf.ndim - stacks.is_stacked(p) > 1 else leaf.dtype) for p, leaf in abstract.items()}
+
+
+def vlm_of(parts: Mapping[str, nn.Module]) -> VLM | None:
+    """The model that modules make which are cut for use, None without a language model; it sees where there are an encoder and a projector."""
+    if "decoder" not in parts:
+        return None
+    sees = "encoder" in parts and "projector" in parts
+    return VLM(_feature_blocks(parts["encoder"]) if sees else None, parts["projector"] if sees else None, parts["decoder"])
 
 
 def _feature_blocks(encoder: ViT) -> ViT:

@@ -63,6 +63,8 @@ def make_generate(vlm: VLM, max_new_tokens: int, stops: Sequence[int]) -> Callab
         first = jnp.argmax(logits(params, hidden), axis=-1).astype(jnp.int32)
         first = jnp.where(asked, first, AFTER_END)
         answers = jnp.full((B, Q, max_new_tokens), AFTER_END, jnp.int32).at[:, :, 0].set(first)
+        if max_new_tokens == 1:
+            return answers  # no loop is compiled that would never turn
 
         def unfinished(state):
             step, _, ended, *_ = state

@@ -20,7 +20,7 @@ LLAVA = "experiments/llava_1_5.py"
 
 @needs_libtpu
 def test_a_tiny_run_is_planned_printed_and_saved(tmp_path):
-    command = [sys.executable, "-m", "vlmjax", "plan", f"--config={LLAVA}:tiny", "--topology=v5e-4", "--stages=align", f"--output={tmp_path}", f"--data_dir={tmp_path}"]
+    command = [sys.executable, "-m", "vlmjax", "plan", f"--config={LLAVA}:tiny", "--topology=v5e-4", "--stages=align", "--answers=rows:8,length:96,new:9", f"--output={tmp_path}", f"--data_dir={tmp_path}"]
     done = subprocess.run(command, env={**os.environ, "XLA_FLAGS": ""}, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stdout + done.stderr
     (path,) = tmp_path.glob("v5e-4-*.json")
@@ -29,12 +29,18 @@ def test_a_tiny_run_is_planned_printed_and_saved(tmp_path):
     cost = made["stages"]["align"]["cost"]
     assert cost["fits"] and 0 < cost["peak"] < cost["usable"] and cost["steps"] == -(-558_128 // 8)
     assert cost["flops"]["counted"] - cost["flops"]["remat"] == pytest.approx(cost["flops"]["floor"]["total"], rel=0.01)
+    answers = made["answers"]
+    assert answers["fits"] and 0 < answers["token"]["flops"] < answers["prefill"]["flops"] / 9 and "answers: 8 rows of 96 tokens" in done.stdout
     assert cost["collectives"]["all-gather"]["bytes"] > 0 and cost["optimizer"]["decoder"] == 0 and cost["optimizer"]["projector"] > 0
 
 
 @pytest.mark.parametrize("flags, message", [
     ([f"--config={LLAVA}:tiny", "--topology=v5e-65"], "no slice 'v5e-65'; did you mean 'v5e-64'"),
     ([f"--config={LLAVA}:tiny", "--topology=v5e-4", "--share=50"], "--share: 50.0 is not a share of the peak"),
+    ([f"--config={LLAVA}:tiny", "--topology=v5e-4", "--answers=rows:8"], "--answers: 'rows:8' lacks length: rows:N,length:N"),
+    ([f"--config={LLAVA}:tiny", "--topology=v5e-4", "--answers=rows:8,length:0"], "--answers: length is 0"),
+    ([f"--config={LLAVA}:tiny", "--topology=v5e-4", "--answers=lines:8"], "--answers: 'lines:8' is not NAME:SIZE with a name of rows, length, new, images, questions"),
+    ([f"--config={LLAVA}:tiny", "--topology=v5e-4", "--stages=none"], "--stages: none, and no --answers: there is nothing to plan"),
     ([f"--config={LLAVA}:tiny"], "the following arguments are required: --topology")])  # fmt: skip
 def test_a_mistake_is_one_line(capsys, flags, message):
     assert main(["plan", *flags]) == 2

@@ -163,7 +163,7 @@ def test_broken_images_stop_a_run_that_meets_too_many_of_them(tmp_path, capsys, 
     (["train", "--config=none.py", "--workdir=x"], "no file 'none.py'"),
     (["evaluate", "--model=nowhere", "--tasks=easy_vqa"], "holds no model"),
     (["evaluate", "--model=nowhere", "--tasks=easy"], "no task 'easy'"),
-    (["evaluate", "--model=nowhere", "--tasks=easy_vqa", "--mesh=fdsp:8"], "AXIS:SIZE"),
+    (["evaluate", "--model=nowhere", "--tasks=easy_vqa", "--mesh=fdsp:8"], "NAME:SIZE with a name of replica, fsdp, tensor"),
     (["report", "--workdir=nowhere"], "holds no run"),
     (["data", "build", "easy_vqb"], "no data set 'easy_vqb' comes with a package"),
 ])

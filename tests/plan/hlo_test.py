@@ -119,6 +119,36 @@ def test_traffic_is_that_of_hbm_and_of_slices():
     assert hlo.Program(SCAN).traffic() == pytest.approx(rows + LAYER // 4 * 4 + rows, rel=1e-3)
 
 
+def test_a_slice_that_a_fusion_inside_a_fusion_cuts_is_all_that_is_read():
+    """As a product reads one layer of stacked weights: 3 x 4 of 3 x 32 bytes; a second user of the whole stack reads all of it."""
+    program = """%cut (p0: f32[32,3], p1: s32[]) -> f32[4,3] {
+  %p0 = f32[32,3]{1,0} parameter(0)
+  %p1 = s32[] parameter(1)
+  %zero = s32[] constant(0)
+  ROOT %own = f32[4,3]{1,0} dynamic-slice(%p0, %p1, %zero), dynamic_slice_sizes={4,3}
+}
+
+%product (q0: f32[2,4], q1: f32[32,3], q2: s32[]) -> f32[2,3] {
+  %q0 = f32[2,4]{1,0} parameter(0)
+  %q1 = f32[32,3]{1,0} parameter(1)
+  %q2 = s32[] parameter(2)
+  %layer = f32[4,3]{1,0} fusion(%q1, %q2), kind=kLoop, calls=%cut
+  ROOT %out = f32[2,3]{1,0} convolution(%q0, %layer), dim_labels=bf_io->bf
+}
+
+ENTRY %main (x: f32[2,4], stack: f32[32,3], i: s32[]) -> f32[2,3] {
+  %x = f32[2,4]{1,0} parameter(0)
+  %stack = f32[32,3]{1,0} parameter(1)
+  %i = s32[] parameter(2)
+  ROOT %y = f32[2,3]{1,0} fusion(%x, %stack, %i), kind=kOutput, calls=%product
+}
+"""
+    small = 2 * 4 * 4 + 4 + 2 * 3 * 4  # the rows, the number of the layer, the result
+    assert hlo.Program(program).traffic() == small + 4 * 3 * 4
+    also = program.replace("  ROOT %out = f32[2,3]{1,0} convolution", "  %all = f32[32,3]{1,0} negate(%q1)\n  ROOT %out = f32[2,3]{1,0} convolution")
+    assert hlo.Program(also).traffic() == small + 32 * 3 * 4
+
+
 @pytest.mark.parametrize("text, size", [("replica_groups={{0,1,2,3},{4,5,6,7}}", 4), ("replica_groups=[2,16]<=[32]", 16), ("replica_groups=mesh['axis_0'=2,'axis_1'=4] {'axis_1'}", 4),
                                         ("replica_groups=mesh['axis_0'=2,'axis_1'=4] {'axis_0','axis_1'}", 8), ("replica_groups=mesh['axis_0'=8] {'axis_0':(2)4}", 4), ("channel_id=3", None)])
 def test_groups_in_every_spelling(text, size):

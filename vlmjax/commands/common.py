@@ -1,6 +1,7 @@
 """What commands share: flags, JAX's settings, and the meeting of data and models."""
 import argparse
 import os
+import re
 import zlib
 from collections.abc import Callable, Sequence
 
@@ -60,14 +61,20 @@ def set_up_jax() -> hosts.Job:
     return hosts.connect()
 
 
-def parse_mesh(text: str) -> sharding.MeshConfig:
-    """`replica:1,fsdp:8,tensor:4` → MeshConfig."""
+def parse_sizes(flag: str, text: str, names: Sequence[str]) -> dict[str, int]:
+    """`NAME:SIZE,…` with names of these → {name: size}."""
     sizes = {}
     for part in filter(None, text.split(",")):
-        axis, _, size = part.partition(":")
-        if axis not in sharding.AXES or not size.lstrip("-").isdigit():
-            raise UserError(f"--mesh: {part!r} is not AXIS:SIZE with an axis of {', '.join(sharding.AXES)}")
-        sizes[axis] = int(size)
+        name, _, size = part.partition(":")
+        if name not in names or not re.fullmatch(r"-?\d+", size):
+            raise UserError(f"{flag}: {part!r} is not NAME:SIZE with a name of {', '.join(names)}")
+        sizes[name] = int(size)
+    return sizes
+
+
+def parse_mesh(text: str) -> sharding.MeshConfig:
+    """`replica:1,fsdp:8,tensor:4` → MeshConfig."""
+    sizes = parse_sizes("--mesh", text, sharding.AXES)
     return sharding.MeshConfig(**sizes)
 
 

@@ -3,6 +3,7 @@ from vlmjax.plan import environment
 
 environment.prepare()  # before anything imports jax
 
+import dataclasses
 import importlib.metadata
 import math
 import time
@@ -18,7 +19,7 @@ from vlmjax.commands.prepare import RunConfig
 from vlmjax.data import mixture
 from vlmjax.data.datasets import catalogue
 from vlmjax.errors import UserError
-from vlmjax.plan import changes, cost, measured, table, topologies
+from vlmjax.plan import answers, changes, cost, measured, table, topologies
 from vlmjax.sharding import MeshConfig
 from vlmjax.train import build, record
 
@@ -30,7 +31,8 @@ def main(argv: list[str]) -> None:
     flags.add_argument("--share", type=float, default=0.5, help="of the bf16 peak that the run is assumed to reach, for times and chip-hours (default: %(default)s)")
     flags.add_argument("--examples", action="append", default=[], metavar="STAGE:N", help="how many examples a stage with `epochs` has, where its data is not built and not in the catalogue")
     flags.add_argument("--per_row", action="append", default=[], metavar="STAGE:N", help="how many examples share a row on average, as `vlmjax preflight` says for data that is there (default: one)")
-    flags.add_argument("--stages", default="", help="only these, as align,instruct (default: all that the config runs)")
+    flags.add_argument("--stages", default="", help="only these, as align,instruct, or none (default: all that the config runs)")
+    flags.add_argument("--answers", default="", metavar="rows:N,length:N[,new:64,images:1,questions:1]", help="also what answering costs: so many rows of prompts at once, in the config's compute dtype and mesh")
     flags.add_argument("--changes", choices=("yes", "no"), default="yes", help="where a stage does not fit, look for settings that do (each is compiled)")
     flags.add_argument("--measured", metavar="FILE", help="compare with a run: its directory, or metrics/STAGE-000.jsonl in it")
     flags.add_argument("--output", help="a directory that the result goes to as JSON, or a file.json")
@@ -38,6 +40,9 @@ def main(argv: list[str]) -> None:
     args = flags.read([a for a in argv if not a.startswith("--config.")])
     if not 0 < args.share <= 1:
         raise UserError(f"--share: {args.share} is not a share of the peak, above 0 and at most 1")
+    only, asked = None if not args.stages else () if args.stages == "none" else tuple(args.stages.split(",")), questions(args.answers)
+    if only == () and not asked:
+        raise UserError("--stages: none, and no --answers: there is nothing to plan")
     topology = topologies.find(args.topology)
     topology.devices()  # fails early where libtpu is missing
     node, _ = configs.read(args.config, overrides)
@@ -46,7 +51,7 @@ def main(argv: list[str]) -> None:
     if where:
         measured.check(where, node.run)
     examples, per_row = given("--examples", args.examples, int), given("--per_row", args.per_row, float)
-    made = plan(node, " ".join([args.config, *overrides]), topology, args.share, examples, args.data_dir, tuple(filter(None, args.stages.split(","))), args.changes == "yes", per_row)
+    made = plan(node, " ".join([args.config, *overrides]), topology, args.share, examples, args.data_dir, only, args.changes == "yes", per_row, asked)
     if where:
         measured.add(made, where)
         print(measured.about(made, where))
@@ -70,6 +75,17 @@ def file_name(made: dict[str, Any]) -> str:
     return f"{made['topology']}-{made['fingerprint'][:12]}-{versions}.json"
 
 
+def questions(text: str) -> answers.Questions | None:
+    names = [field.name for field in dataclasses.fields(answers.Questions)]
+    sizes = common.parse_sizes("--answers", text, names)
+    if text and (missing := {"rows", "length"} - set(sizes)):
+        raise UserError(f"--answers: {text!r} lacks {' and '.join(sorted(missing))}: rows:N,length:N")
+    made = answers.Questions(**sizes) if text else None
+    if made:
+        made.check("--answers")
+    return made
+
+
 def given(flag: str, items: list[str], number: type) -> dict[str, Any]:
     """["STAGE:N", …] → {stage: N}."""
     out = {}
@@ -84,14 +100,14 @@ def given(flag: str, items: list[str], number: type) -> dict[str, Any]:
     return out
 
 
-def plan(node: Any, spec: str, topology: topologies.Topology, share: float, examples: dict[str, int], data_dir: str, only: tuple[str, ...] = (), change: bool = True,
-         per_row: dict[str, float] = {}) -> dict[str, Any]:
-    """→ the plan as it is saved; see plan/cost.py for what a stage's cost holds."""
+def plan(node: Any, spec: str, topology: topologies.Topology, share: float, examples: dict[str, int], data_dir: str, only: tuple[str, ...] | None = None, change: bool = True,
+         per_row: dict[str, float] = {}, asked: answers.Questions | None = None) -> dict[str, Any]:
+    """→ the plan as it is saved; see plan/cost.py for what a stage's cost holds, plan/answers.py for what answering costs. only: these stages, None: all."""
     config = configs.build(RunConfig, node)
-    for flag, named in (("stages", only), ("examples", examples), ("per_row", per_row)):
+    for flag, named in (("stages", only or ()), ("examples", examples), ("per_row", per_row)):
         for name in set(named) - set(config.run):
             raise UserError(f"--{flag}: the config runs no stage {name!r}; it runs {', '.join(config.run)}")
-    names = [name for name in config.run if not only or name in only]
+    names = [name for name in config.run if only is None or name in only]
     available = modules(config, data_dir)
     mesh, note = cost.choose_mesh(config.mesh, topology.chips, {name: config.stages[name] for name in names})
     out = {"config": spec, "fingerprint": configs.fingerprint(node), "topology": topology.name, "chips": topology.chips, "share": share, "mesh_note": note, "versions": versions(),
@@ -107,6 +123,9 @@ def plan(node: Any, spec: str, topology: topologies.Topology, share: float, exam
         elif change:
             find_change(entry, name, stage, available, config, mesh, topology, steps, share)
         out["stages"][name] = entry
+    if asked:
+        print(f"answers on {topology.name}: compiling", flush=True)
+        out["answers"] = answers.plan(asked, available, config.precision.compute, mesh, topology, "--answers")
     return out
 
 

@@ -36,7 +36,7 @@ def stage(name: str, config: build.StageConfig, available: Mapping[str, nn.Modul
     try:
         compiled = made.compile()
     except jax.errors.JaxRuntimeError as error:
-        if "RESOURCE_EXHAUSTED" not in str(error) and "HbmOom" not in str(error):
+        if not is_refusal(error):
             raise
         return {**out, "fits": False, "usable": topology.chip.usable, **refusal(str(error)), "compile_seconds": round(time.monotonic() - began, 1)}
     out["compile_seconds"] = round(time.monotonic() - began, 1)
@@ -75,6 +75,11 @@ def shard_bytes(leaf: jax.ShapeDtypeStruct) -> int:
     return math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize
 
 
+def is_refusal(error: jax.errors.JaxRuntimeError) -> bool:
+    """Whether the compiler found no room."""
+    return "RESOURCE_EXHAUSTED" in str(error) or "HbmOom" in str(error)
+
+
 def refusal(message: str) -> dict[str, Any]:
     """What the compiler says when there is no room → {"needs": bytes, "message": its first line}."""
     numbers = [float(number) * _UNITS[unit] for number, unit in re.findall(r"(?:temporaries \(|Used |exhausted: )([\d.]+)([KMGT]?)", message)]
@@ -86,11 +91,15 @@ def refusal(message: str) -> dict[str, Any]:
 def roofline(cost: Mapping[str, Any], topology: Topology) -> dict[str, Any]:
     """A lower bound of the step's time: the longest of computing at the bf16 peak, HBM and ICI at their full bandwidth (all ports at once), as if
     they overlapped perfectly. Never checked against a TPU."""
-    chip = topology.chip
-    seconds = {"compute": cost["flops"]["counted"] / (topology.chips * chip.peak), "hbm": cost["traffic"] / chip.hbm_bandwidth,
-               "ici": sum(kind["bytes"] for kind in cost["collectives"].values()) / (chip.ici_bandwidth / 2)}
+    seconds = bounds(cost["flops"]["counted"], cost["traffic"], cost["collectives"], topology)
     step = max(seconds.values())
     return {**seconds, "step": step, "bound": max(seconds, key=seconds.get), "mfu": mfu(cost, topology, step), "calibrated": False}
+
+
+def bounds(work: int, traffic: int, collectives: Mapping[str, Mapping[str, int]], topology: Topology) -> dict[str, float]:
+    """Seconds of each of the three alone. work: FLOPs in bf16 of all chips; traffic and what the collectives bring: bytes of one chip."""
+    chip = topology.chip
+    return {"compute": work / (topology.chips * chip.peak), "hbm": traffic / chip.hbm_bandwidth, "ici": sum(kind["bytes"] for kind in collectives.values()) / (chip.ici_bandwidth / 2)}
 
 
 def mfu(cost: Mapping[str, Any], topology: Topology, step: float) -> float:

@@ -201,13 +201,24 @@ class Program:
                 continue
             whole = sum(arrays(body[operand].type, "hbm"))
             own = next((name for name, number in numbers.items() if number == position), None)
-            users = [inner for inner in fused.values() if own in inner.operands] if own else []
-            if users and all(_passes(u) or u.root and u.opcode == "tuple" for u in users):
-                continue
-            if users and all(u.opcode in ("dynamic-slice", "gather") or u.opcode == "dynamic-update-slice" and u.operands[0] == own for u in users):
-                whole = min(whole, sum(sum(arrays(u.type)) for u in users if u.opcode != "dynamic-update-slice"))
-            total += whole
+            total += self._used(fused, own, whole) if own else whole
         return total
+
+    def _used(self, fused: dict[str, Instruction], name: str, whole: int) -> int:
+        """Of the `whole` bytes of what a fusion calls `name`, those that it reads: of what is only cut the slices, also where a fusion inside it cuts, and nothing of
+        what only passes through or is written into."""
+        total = 0
+        for user in (i for i in fused.values() if name in i.operands):
+            if user.opcode in ("dynamic-slice", "gather"):
+                total += sum(arrays(user.type))
+            elif user.opcode == "bitcast":
+                total += self._used(fused, user.name, whole)
+            elif user.opcode == "fusion":
+                inner = self._fused(user)
+                total += sum(self._used(inner, i.name, whole) for i in inner.values() if i.opcode == "parameter" and user.operands[int(i.operands[0])] == name)
+            elif not (_passes(user) or user.root and user.opcode == "tuple" or user.opcode == "dynamic-update-slice" and user.operands[0] == name):
+                return whole
+        return min(whole, total)
 
 
 def _passes(i: Instruction) -> bool:

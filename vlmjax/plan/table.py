@@ -2,7 +2,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from vlmjax.plan import kept, measured
+from vlmjax.plan import answers, kept, measured
 from vlmjax.plan.cost import mfu
 from vlmjax.plan.topologies import GIB, TOPOLOGIES, Topology
 
@@ -23,7 +23,8 @@ def lines(plan: Mapping[str, Any]) -> list[str]:
     out += [f"mesh: {plan['mesh_note']}"] if plan["mesh_note"] else []
     for name, entry in plan["stages"].items():
         out += [""] + stage_lines(name, entry, topology)
-    return out + ["", NOTE, total(plan)]
+    out += ["", *answers.lines(plan["answers"])] if "answers" in plan else []
+    return out + ["", NOTE] + ([total(plan)] if plan["stages"] else [])
 
 
 def stage_lines(name: str, entry: Mapping[str, Any], topology: Topology) -> list[str]:

@@ -1,0 +1,142 @@
+"""Compiles what answers questions for the chips of a slice, and reads what it needs: a prefill of whole rows, then one token of all answers at a time.
+
+Both are of the program that `vlmjax evaluate` runs (decode.py), at every question's full number of tokens. Nothing is allocated.
+"""
+import dataclasses
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from vlmjax import bundle as bundles
+from vlmjax import decode, kernels, param_rules, sharding
+from vlmjax.data import batch as batches
+from vlmjax.errors import UserError
+from vlmjax.plan import cost, hlo
+from vlmjax.plan.topologies import Topology
+from vlmjax.train import build, flops
+
+# Products of float32 are exact everywhere, which takes a TPU six passes in bf16 (jax.lax.Precision.HIGHEST).
+PASSES = {"float32": 6}
+STOPS = (0,)  # an end token; which one changes nothing
+
+
+@dataclasses.dataclass(frozen=True)
+class Questions:
+    """What is answered at once, on all devices: rows of `length` tokens, each with so many images and questions; new: tokens of an answer at most."""
+
+    rows: int
+    length: int
+    new: int = 64
+    images: int = 1
+    questions: int = 1
+
+    def check(self, where: str) -> None:
+        for name, value in vars(self).items():
+            if value < (name != "images"):
+                raise UserError(f"{where}: {name} is {value}")
+
+
+def plan(asked: Questions, available: Mapping[str, nn.Module], dtype: str, mesh: sharding.MeshConfig, topology: Topology, where: str) -> dict[str, Any]:
+    """What answering costs on a slice. Bytes are of one device, FLOPs of all of them, times in seconds.
+
+    `prefill`: encoder, prompts and first tokens; `token`: each further one of all answers; both with `flops`, `collectives` and a `roofline` (see cost.py). fits: whether
+    the compiler found room for all of it; `peak`, or else `needs`. rows: of the batch, padded to divide over the mesh.
+    """
+    if "decoder" not in available:
+        raise UserError(f"{where}: the config has no model.decoder, so nothing answers")
+    made = sharding.make_mesh(mesh, topology.devices())
+    rows = -(-asked.rows // sharding.row_shards(made)) * sharding.row_shards(made)
+    parts = build.needed(dict(cost.without_remat(available)), "next_token", asked.images, where)
+    room = asked.images * image_tokens(parts)
+    if room >= asked.length:
+        raise UserError(f"{where}: length {asked.length} has no room for {asked.images} images of {image_tokens(parts)} tokens and a question")
+    whole = {name: bundles.cut(module.clone(segments=(module.config.layers,)) if hasattr(module, "segments") else module, made.devices.flat[0].platform) for name, module in parts.items()}
+    vlm, params = bundles.vlm_of(whole), bundles.typed(whole, jnp.dtype(dtype))
+    places = sharding.parameters(params, made)
+    params = {path: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=places[path]) for path, leaf in params.items()}
+    shape = batches.BatchShape(rows, asked.length, asked.images, asked.questions, parts["encoder"].config.size if asked.images else 0)
+    batch = {key: jax.ShapeDtypeStruct(dims, kind, sharding=sharding.batch(made)) for key, (dims, kind) in batches.spec("next_token", shape).items() if key != "targets"}
+    out = {**vars(asked), "padded": rows, "dtype": dtype, "mesh": dict(made.shape), "usable": topology.chip.usable, "parameters": sum(map(cost.shard_bytes, params.values()))}
+
+    def traced(new: int) -> jax.stages.Traced:
+        with build.context(made), jax.default_matmul_precision("highest"):
+            generate = jax.jit(decode.make_generate(vlm, new, STOPS), out_shardings=sharding.replicated(made))
+            return generate.trace(param_rules.unflatten(params), batch)
+
+    def compiled(program: jax.stages.Traced) -> jax.stages.Compiled:
+        with build.context(made), jax.default_matmul_precision("highest"):
+            return program.lower().compile(kernels.compiler_options(made.devices.flat[0].platform, whole.values()))
+
+    began, programs = time.monotonic(), [traced(new) for new in ((1, asked.new) if asked.new > 1 else (1,))]
+    work = [flops.of_jaxpr(program.jaxpr.jaxpr) for program in programs]  # a loop of unknown length counts once: one token
+    try:
+        made_for = [compiled(program) for program in programs]
+    except jax.errors.JaxRuntimeError as error:
+        if not cost.is_refusal(error):
+            raise
+        return {**out, "fits": False, **cost.refusal(str(error)), "compile_seconds": round(time.monotonic() - began, 1)}
+    out |= {"fits": True, "peak": made_for[-1].memory_analysis().peak_memory_in_bytes, "compile_seconds": round(time.monotonic() - began, 1)}
+    read = [hlo.Program(program.as_text()) for program in made_for]
+    moved, traffic = [program.collectives() for program in read], [program.traffic() for program in read]
+    out["prefill"] = part(work[0], moved[0], traffic[0], dtype, topology)
+    if asked.new > 1:
+        out["token"] = part(work[1] - work[0], per_token(*moved, asked.new - 1), max(0, traffic[1] - traffic[0]) // (asked.new - 1), dtype, topology)
+    seconds = out["prefill"]["roofline"]["step"] + (asked.new - 1) * out.get("token", out["prefill"])["roofline"]["step"]
+    return {**out, "seconds": seconds, "answers_per_second": asked.rows * asked.questions / seconds}
+
+
+def image_tokens(parts: Mapping[str, nn.Module]) -> int:
+    """Of one image, as the language model reads it; 0 for a model that sees nothing."""
+    return parts["encoder"].config.tokens_per_image // parts["projector"].config.shuffle ** 2 if "projector" in parts else 0
+
+
+def per_token(first: Mapping[str, Mapping[str, int]], all_: Mapping[str, Mapping[str, int]], tokens: int) -> dict[str, dict[str, float]]:
+    """Collectives of the program with one token and of that with `tokens` more → those of one more. The few that the loop saves or needs once may not divide."""
+    none = {"count": 0, "bytes": 0}
+    found = {kind: {what: max(0, all_[kind][what] - first.get(kind, none)[what]) / tokens for what in none} for kind in all_}
+    return {kind: {"count": round(entry["count"]), "bytes": round(entry["bytes"])} for kind, entry in found.items() if round(entry["count"])}
+
+
+def part(work: int, collectives: Mapping[str, Mapping[str, int]], traffic: int, dtype: str, topology: Topology) -> dict[str, Any]:
+    seconds = cost.bounds(work * PASSES.get(dtype, 1), traffic, collectives, topology)
+    step = max(seconds.values())
+    return {"flops": work, "collectives": collectives, "traffic": traffic, "roofline": {**seconds, "step": step, "bound": max(seconds, key=seconds.get), "calibrated": False}}
+
+
+def lines(made: Mapping[str, Any]) -> list[str]:
+    """What the command prints of it."""
+    gib = lambda count: f"{count / 2**30:.2f}"
+    mesh = ", ".join(f"{axis} {size}" for axis, size in made["mesh"].items())
+    padded = f" (padded to {made['padded']})" if made["padded"] != made["rows"] else ""
+    out = [f"answers: {made['rows']} rows{padded} of {made['length']} tokens, {made['images']} image{'s' * (made['images'] != 1)} and {made['questions']} question{'s' * (made['questions'] != 1)} each, "
+           f"{made['new']} new tokens, {made['dtype']}, {mesh}"]
+    if not made["fits"]:
+        out.append(f"  DOES NOT FIT   needs more than {gib(made['needs'])} GiB, the chip gives {gib(made['usable'])}: {made['message']}")
+        return [*out, f"  parameters     {gib(made['parameters'])} GiB per chip"]
+    out.append(f"  fits           peak {gib(made['peak'])} of {gib(made['usable'])} GiB per chip, {gib(made['usable'] - made['peak'])} spare; parameters {gib(made['parameters'])}")
+    for name, what in (("prefill", "prefill"), ("token", "each token")):
+        if name in made:
+            entry, roof = made[name], made[name]["roofline"]
+            moved = ", ".join(f"{kind} {size['count']:,} x = {gib(size['bytes'])} GiB" for kind, size in sorted(entry["collectives"].items()))
+            out.append(f"  {what:13}  {1e3 * roof['step']:.1f} ms (compute {1e3 * roof['compute']:.1f}, HBM {1e3 * roof['hbm']:.1f}, ICI {1e3 * roof['ici']:.1f}), {entry['flops'] / 1e12:,.2f} TFLOP; per chip: {moved or 'no collectives'}")
+    return [*out, f"  roofline       {made['seconds']:.2f} s for {made['rows'] * made['questions']:,} answers, {made['answers_per_second']:,.0f} a second at most, uncalibrated"]
+
+
+def markdown(plans: Sequence[Mapping[str, Any]]) -> list[str]:
+    """A line for each plan with answers."""
+    out = ["| slice | mesh | at once | peak / chip GiB | parameters GiB | prefill ms, bound | a token ms, bound | answers a second ≤ |", "|---|---|---|---:|---:|---:|---:|---:|"]
+    gib = lambda count: f"{count / 2**30:.2f}"
+    for plan in plans:
+        made = plan["answers"]
+        mesh = ", ".join(f"{axis} {size}" for axis, size in made["mesh"].items() if size > 1)
+        asked = f"{made['rows']} rows of {made['length']} + {made['new']}" + f", {made['questions']} questions each" * (made["questions"] > 1)
+        if not made["fits"]:
+            out.append(f"| {plan['topology']} | {mesh} | {asked} | does not fit: > {gib(made['needs'])} / {gib(made['usable'])} | {gib(made['parameters'])} | | | |")
+            continue
+        times = " | ".join(f"{1e3 * made[what]['roofline']['step']:.1f}, {made[what]['roofline']['bound']}" if what in made else "" for what in ("prefill", "token"))
+        out.append(f"| {plan['topology']} | {mesh} | {asked} | {gib(made['peak'])} / {gib(made['usable'])} | {gib(made['parameters'])} | {times} | {made['answers_per_second']:,.0f} |")
+    return out
