@@ -1,6 +1,6 @@
 """The mesh, and by the same rule language where every parameter, optimizer moment and batch row lies on it.
 
-Axes: `replica` (copies of the parameters), `fsdp` (parameters split, rows split), `tensor` (heads, MLP width and vocabulary
+Axes: `replica` (copies of the parameters; the only one that leaves a slice), `fsdp` (parameters split, rows split), `tensor` (heads, MLP width and vocabulary
 split, rows shared). Rows of a batch are split over `replica` and `fsdp`.
 """
 import dataclasses
@@ -66,7 +66,12 @@ def make_mesh(config: MeshConfig, devices: Sequence[jax.Device] | None = None) -
         sizes[sizes.index(-1)] = len(devices) // fixed
     if math.prod(sizes) != len(devices):
         raise UserError(f"mesh: {text} does not use exactly the {len(devices)} devices there are")
-    return Mesh(np.asarray(devices).reshape(sizes), AXES, axis_types=(AxisType.Auto,) * len(AXES))
+    grid = np.asarray(devices).reshape(sizes)
+    slices = np.vectorize(lambda device: getattr(device, "slice_index", None) or 0, otypes=[int])(grid)
+    if (slices != slices[:, :1, :1]).any():
+        count = len(np.unique(slices))
+        raise UserError(f"mesh: {text} splits what one replica holds over {count} slices, and only replicas may talk over the network between slices; set mesh.replica to a multiple of {count}")
+    return Mesh(grid, AXES, axis_types=(AxisType.Auto,) * len(AXES))
 
 
 def row_shards(mesh: Mesh) -> int:

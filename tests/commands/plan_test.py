@@ -101,8 +101,8 @@ def fake(fits):
                "flops": flops, "usable": 2**34, "batch_bytes": 0, "kept": {"decoder": 2**20, "between": 2**10}}
         if not fits(config, topology):
             return {**out, "fits": False, "needs": 2**35, "message": "no room"}
-        roof = {"step": 0.1, "compute": 0.1, "hbm": 0.0, "ici": 0.0, "bound": "compute", "mfu": 1.0}
-        return {**out, "fits": True, "peak": 2**33, "activations": 2**32, "collectives": {}, "roofline": roof}
+        roof = {"step": 0.1, "compute": 0.1, "hbm": 0.0, "ici": 0.0, "dcn": 0.0, "bound": "compute", "mfu": 1.0}
+        return {**out, "fits": True, "peak": 2**33, "activations": 2**32, "collectives": {}, "dcn": {}, "roofline": roof}
     return stage
 
 
@@ -131,8 +131,8 @@ def test_a_stage_that_does_not_fit_is_said_so_in_the_last_line():
     lines = table.lines(made)
     assert lines[-1] == "align does not fit on v5e-16" and any("DOES NOT FIT   needs more than 40.00 GiB" in line for line in lines)
     assert "  checkpoint     16.00 GiB, 4.00 per host: 4 s at an assumed 1 GB/s per host" in lines
-    roof = {"step": 1.0, "compute": 1.0, "hbm": 0.5, "ici": 0.5, "bound": "compute", "mfu": 0.4}
-    fits = {**cost, "fits": True, "peak": 2**33, "activations": 2**32, "batch_bytes": 2**20, "collectives": {"all-gather": {"count": 3, "bytes": 2**30}}, "roofline": roof}
+    roof = {"step": 1.0, "compute": 1.0, "hbm": 0.5, "ici": 0.5, "dcn": 0.0, "bound": "compute", "mfu": 0.4}
+    fits = {**cost, "fits": True, "peak": 2**33, "activations": 2**32, "batch_bytes": 2**20, "collectives": {"all-gather": {"count": 3, "bytes": 2**30}}, "dcn": {}, "roofline": roof}
     run = {"step": 2.0, "stage": 7200.0, "chip_hours": 32.0, "examples_per_day": 1e6, "share": 0.5}
     made["stages"]["align"] |= {"change": {"flags": ["--config.stages.align.accumulate=2"], "cost": fits, "run": run}}
     assert table.total(made) == "align ≈ 2.0 h (changed) on v5e-16 at an assumed 50 %: 32 chip-hours"

@@ -53,9 +53,12 @@ def test_a_refusal_for_memory_gives_its_number(message, gib):
 
 def test_the_roofline_is_the_longest_of_three():
     counted = {"counted": 32 * 275e12, "floor": {"total": 20 * 275e12, "attention": {"encoder": 275e12, "decoder": 8 * 275e12}}}  # of 8, 4 count: half of causal attention
-    roof = cost.roofline({"flops": counted, "traffic": 0, "collectives": {"all-gather": {"count": 1, "bytes": 0}}}, find("v4-64"))
+    one = {"flops": counted, "traffic": 0, "dcn": {}}
+    roof = cost.roofline({**one, "collectives": {"all-gather": {"count": 1, "bytes": 0}}}, find("v4-64"))
     assert roof["step"] == pytest.approx(1.0) and roof["bound"] == "compute" and roof["mfu"] == pytest.approx(0.5) and roof["calibrated"] is False
-    roof = cost.roofline({"flops": counted, "traffic": 0, "collectives": {"all-gather": {"count": 1, "bytes": 600e9}}}, find("v4-64"))
+    far = cost.roofline({**one, "collectives": {}, "dcn": {"all-reduce": {"count": 1, "bytes": 25e9}}}, find("2xv4-32"))
+    assert far["step"] == pytest.approx(4.0) and far["bound"] == "dcn" and far["compute"] == pytest.approx(1.0)
+    roof = cost.roofline({**one, "collectives": {"all-gather": {"count": 1, "bytes": 600e9}}}, find("v4-64"))
     assert roof["step"] == pytest.approx(2.0) and roof["bound"] == "ici" and roof["mfu"] == pytest.approx(0.25)
     run = cost.run_time({"flops": counted, "steps": 900, "batch": 4, "roofline": roof}, find("v4-64"), 0.5)
     assert run["stage"] == pytest.approx(1800) and run["chip_hours"] == pytest.approx(16) and run["examples_per_day"] == pytest.approx(86400 * 2)

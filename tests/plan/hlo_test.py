@@ -113,6 +113,31 @@ ENTRY %main (p: f32[8]) -> f32[2] {
     assert hlo.Program(kept).collectives() == {"all-reduce": {"count": 1, "bytes": 2 * 8 * 4 * 3 // 4}}
 
 
+def test_what_is_sent_to_other_slices_is_counted_apart():
+    """A sum over 3 slices brings each chip 4/3 of what it sends; the loop around it turns 5 times."""
+    program = """%body (s: (s32[], f32[6])) -> (s32[], f32[6]) {
+  %s = (s32[], f32[6]{0}) parameter(0)
+  %i = s32[] get-tuple-element(%s), index=0
+  %x = f32[6]{0} get-tuple-element(%s), index=1
+  %token = token[] after-all()
+  %recv = (f32[6]{0}, u32[], token[]) recv(%token), channel_id=1, is_host_transfer=true, frontend_attributes={_xla_megascale_transfer_type="ALL_REDUCE"}
+  %send = (f32[6]{0}, u32[], token[]) send(%x, %token), channel_id=2, is_host_transfer=true, frontend_attributes={_xla_megascale_target="{1,2,3}x{0:15}",_xla_megascale_transfer_type="ALL_REDUCE"}
+  %done = (f32[6]{0}, token[]) recv-done(%recv), channel_id=1
+  %y = f32[6]{0} get-tuple-element(%done), index=0
+  ROOT %t = (s32[], f32[6]{0}) tuple(%i, %y)
+}
+
+ENTRY %main (p: (s32[], f32[6])) -> (s32[], f32[6]) {
+  %p = (s32[], f32[6]{0}) parameter(0)
+  ROOT %w = (s32[], f32[6]{0}) while(%p), condition=%c, body=%body, backend_config={"known_trip_count":{"n":"5"}}
+}
+"""
+    found = hlo.Program(program)
+    assert found.between_slices(3) == {"all-reduce": {"count": 5, "bytes": 5 * 24 * 4 // 3}} and found.collectives() == {}
+    assert hlo.Program(program.replace("ALL_REDUCE", "ALL_GATHER")).between_slices(3)["all-gather"]["bytes"] == 5 * 24 * 2
+    assert hlo.Program(SCAN).between_slices(1) == {}
+
+
 def test_traffic_is_that_of_hbm_and_of_slices():
     """Reads: the rows, a quarter of each layer; writes: the result. The rest stays in fast memory."""
     rows = 128 * 1024 * 2

@@ -7,8 +7,10 @@ import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from vlmjax.__main__ import main
+from vlmjax.errors import UserError
 from vlmjax.plan.hlo import Program
 from vlmjax.plan.topologies import TOPOLOGIES, find, larger
+from vlmjax.sharding import MeshConfig, make_mesh
 
 
 @pytest.mark.parametrize("name, chips, hosts, shape", [("v4-64", 32, 8, "2x4x4"), ("v4-8", 4, 1, "2x2x1"), ("v5e-16", 16, 4, "4x4"), ("v5litepod-64", 64, 16, "8x8"), ("v5e-256", 256, 64, "16x16"),
@@ -60,3 +62,26 @@ def test_the_compiler_makes_an_all_reduce_and_a_slice_of_a_reduce_scatter():
     assert "reduce_scatter" in lowered.as_text()
     found = Program(lowered.compile().as_text()).collectives()
     assert set(found) == {"all-reduce"} and found["all-reduce"]["count"] == 1
+
+
+def test_several_slices_are_named_in_front():
+    two = find("2xv5litepod-64")
+    assert (two.name, two.slices, two.chips, two.hosts, two.shape) == ("2xv5e-64", 2, 128, 32, "8x8") and "128 chips (2 slices of 8x8, DCN 3.125 GB/s a chip), 32 hosts" in two.about
+    assert find("1xv5e-64") == find("v5e-64") and find(two.name) == two and [t.name for t in larger(two)] == ["2xv5e-128", "2xv5e-256"]
+    for wrong in ("0xv5e-64", "2xv5e-63"):
+        with pytest.raises(Exception, match="no slice"):
+            find(wrong)
+
+
+@pytest.mark.skipif(importlib.util.find_spec("libtpu") is None, reason="libtpu is not installed: pip install 'vlmjax[tpu]'")
+def test_a_sum_over_replicas_goes_between_slices_and_over_fsdp_stays_within():
+    mesh = make_mesh(MeshConfig(replica=2), find("2xv5e-4").devices())
+    assert dict(mesh.shape) == {"replica": 2, "fsdp": 4, "tensor": 1}
+    rows = jax.ShapeDtypeStruct((8 * 128, 256), jnp.float32, sharding=NamedSharding(mesh, PartitionSpec(("replica", "fsdp"))))
+    total = lambda axis: Program(jax.jit(jax.shard_map(lambda x: jax.lax.psum(x, axis), mesh=mesh, in_specs=PartitionSpec(("replica", "fsdp")), out_specs=PartitionSpec(), check_vma=False)).lower(rows).compile().as_text())
+    size = 128 * 256 * 4
+    far, near = total("replica"), total("fsdp")
+    assert far.between_slices(2) == {"all-reduce": {"count": 1, "bytes": size}} and not far.collectives()
+    assert near.between_slices(2) == {} and near.collectives()["all-reduce"]["count"] == 1
+    with pytest.raises(UserError, match="replica 1, fsdp -1, tensor 1 splits what one replica holds over 2 slices.*set mesh.replica to a multiple of 2"):
+        make_mesh(MeshConfig(), find("2xv5e-4").devices())

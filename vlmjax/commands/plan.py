@@ -27,7 +27,7 @@ from vlmjax.train import build, record
 def main(argv: list[str]) -> None:
     flags = common.Flags("plan", "Says whether the stages of a config fit on a slice and what they cost. Override any key: --config.stages.align.batch=128").data_dir()
     flags.add_argument("--config", required=True, help="FILE.py or FILE.py:ARG")
-    flags.add_argument("--topology", required=True, help="a slice, as v4-64 or v5e-64 (vlmjax list topologies)")
+    flags.add_argument("--topology", required=True, help="a slice, as v4-64 or v5e-64 (vlmjax list topologies), or several, as 2xv5e-64")
     flags.add_argument("--share", type=float, default=0.5, help="of the bf16 peak that the run is assumed to reach, for times and chip-hours (default: %(default)s)")
     flags.add_argument("--examples", action="append", default=[], metavar="STAGE:N", help="how many examples a stage with `epochs` has, where its data is not built and not in the catalogue")
     flags.add_argument("--per_row", action="append", default=[], metavar="STAGE:N", help="how many examples share a row on average, as `vlmjax preflight` says for data that is there (default: one)")

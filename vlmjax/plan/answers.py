@@ -81,10 +81,10 @@ def plan(asked: Questions, available: Mapping[str, nn.Module], dtype: str, mesh:
         return {**out, "fits": False, **cost.refusal(str(error)), "compile_seconds": round(time.monotonic() - began, 1)}
     out |= {"fits": True, "peak": made_for[-1].memory_analysis().peak_memory_in_bytes, "compile_seconds": round(time.monotonic() - began, 1)}
     read = [hlo.Program(program.as_text()) for program in made_for]
-    moved, traffic = [program.collectives() for program in read], [program.traffic() for program in read]
-    out["prefill"] = part(work[0], moved[0], traffic[0], dtype, topology)
+    moved, dcn, traffic = [program.collectives() for program in read], [program.between_slices(topology.slices) for program in read], [program.traffic() for program in read]
+    out["prefill"] = part(work[0], moved[0], dcn[0], traffic[0], dtype, topology)
     if asked.new > 1:
-        out["token"] = part(work[1] - work[0], per_token(*moved, asked.new - 1), max(0, traffic[1] - traffic[0]) // (asked.new - 1), dtype, topology)
+        out["token"] = part(work[1] - work[0], per_token(*moved, asked.new - 1), per_token(*dcn, asked.new - 1), max(0, traffic[1] - traffic[0]) // (asked.new - 1), dtype, topology)
     seconds = out["prefill"]["roofline"]["step"] + (asked.new - 1) * out.get("token", out["prefill"])["roofline"]["step"]
     return {**out, "seconds": seconds, "answers_per_second": asked.rows * asked.questions / seconds}
 
@@ -101,10 +101,10 @@ def per_token(first: Mapping[str, Mapping[str, int]], all_: Mapping[str, Mapping
     return {kind: {"count": round(entry["count"]), "bytes": round(entry["bytes"])} for kind, entry in found.items() if round(entry["count"])}
 
 
-def part(work: int, collectives: Mapping[str, Mapping[str, int]], traffic: int, dtype: str, topology: Topology) -> dict[str, Any]:
-    seconds = cost.bounds(work * PASSES.get(dtype, 1), traffic, collectives, topology)
+def part(work: int, collectives: Mapping[str, Mapping[str, int]], dcn: Mapping[str, Mapping[str, int]], traffic: int, dtype: str, topology: Topology) -> dict[str, Any]:
+    seconds = cost.bounds(work * PASSES.get(dtype, 1), traffic, collectives, dcn, topology)
     step = max(seconds.values())
-    return {"flops": work, "collectives": collectives, "traffic": traffic, "roofline": {**seconds, "step": step, "bound": max(seconds, key=seconds.get), "calibrated": False}}
+    return {"flops": work, "collectives": collectives, "dcn": dcn, "traffic": traffic, "roofline": {**seconds, "step": step, "bound": max(seconds, key=seconds.get), "calibrated": False}}
 
 
 def lines(made: Mapping[str, Any]) -> list[str]:

@@ -43,7 +43,7 @@ def stage(name: str, config: build.StageConfig, available: Mapping[str, nn.Modul
     memory, program = compiled.memory_analysis(), hlo.Program(compiled.as_text())
     out |= {"fits": True, "usable": topology.chip.usable, "peak": memory.peak_memory_in_bytes, "temporaries": memory.temp_size_in_bytes}
     out["activations"] = out["peak"] - sum(out["parameters"].values()) - sum(out["optimizer"].values()) - out["batch_bytes"]
-    out |= {"collectives": program.collectives(), "traffic": program.traffic()}
+    out |= {"collectives": program.collectives(), "dcn": program.between_slices(topology.slices), "traffic": program.traffic()}
     return {**out, "roofline": roofline(out, topology)}
 
 
@@ -89,17 +89,17 @@ def refusal(message: str) -> dict[str, Any]:
 
 
 def roofline(cost: Mapping[str, Any], topology: Topology) -> dict[str, Any]:
-    """A lower bound of the step's time: the longest of computing at the bf16 peak, HBM and ICI at their full bandwidth (all ports at once), as if
+    """A lower bound of the step's time: the longest of computing at the bf16 peak, HBM, ICI (all ports at once) and DCN at their full bandwidth, as if
     they overlapped perfectly. Never checked against a TPU."""
-    seconds = bounds(cost["flops"]["counted"], cost["traffic"], cost["collectives"], topology)
+    seconds = bounds(cost["flops"]["counted"], cost["traffic"], cost["collectives"], cost["dcn"], topology)
     step = max(seconds.values())
     return {**seconds, "step": step, "bound": max(seconds, key=seconds.get), "mfu": mfu(cost, topology, step), "calibrated": False}
 
 
-def bounds(work: int, traffic: int, collectives: Mapping[str, Mapping[str, int]], topology: Topology) -> dict[str, float]:
-    """Seconds of each of the three alone. work: FLOPs in bf16 of all chips; traffic and what the collectives bring: bytes of one chip."""
-    chip = topology.chip
-    return {"compute": work / (topology.chips * chip.peak), "hbm": traffic / chip.hbm_bandwidth, "ici": sum(kind["bytes"] for kind in collectives.values()) / (chip.ici_bandwidth / 2)}
+def bounds(work: int, traffic: int, collectives: Mapping[str, Mapping[str, int]], dcn: Mapping[str, Mapping[str, int]], topology: Topology) -> dict[str, float]:
+    """Seconds of each of the four alone. work: FLOPs in bf16 of all chips; traffic and what the collectives bring, within a slice and between slices: bytes of one chip."""
+    chip, brought = topology.chip, lambda kinds: sum(kind["bytes"] for kind in kinds.values())
+    return {"compute": work / (topology.chips * chip.peak), "hbm": traffic / chip.hbm_bandwidth, "ici": brought(collectives) / (chip.ici_bandwidth / 2), "dcn": brought(dcn) / chip.dcn_bandwidth}
 
 
 def mfu(cost: Mapping[str, Any], topology: Topology, step: float) -> float:

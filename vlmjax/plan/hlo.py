@@ -160,6 +160,20 @@ class Program:
             entry["bytes"] += times * size
         return out
 
+    def between_slices(self, slices: int) -> dict[str, dict[str, int]]:
+        """{kind: {"count", "bytes"}} of what goes over the network between so many slices: what a chip sends to its host, which sums it up with those of its partners on
+        the other slices and gives it back. Of a sum a ring brings each 2·(n − 1)/n times its bytes; of anything else what one sends is counted once for each other slice."""
+        out: dict[str, dict[str, int]] = {}
+        for name, times in self.times.items():
+            for i in self.computations.get(name, {}).values():
+                kind = re.search(r'_xla_megascale_transfer_type="(\w+)"', i.attributes) if i.opcode == "send" else None
+                if kind:
+                    sent, kind = arrays(i.type)[0], kind[1].lower().replace("_", "-")
+                    entry = out.setdefault(kind, {"count": 0, "bytes": 0})
+                    entry["count"] += times
+                    entry["bytes"] += times * (2 * sent * (slices - 1) // slices if kind == "all-reduce" else sent * (slices - 1))
+        return out
+
     def traffic(self) -> int:
         """Bytes that one device reads from and writes to HBM in one call, an estimate: what each instruction outside of fusions reads and
         writes, of a stack that a fusion only slices the slice. What stays in fast memory or only passes through a fusion counts nothing."""
@@ -178,6 +192,8 @@ class Program:
         return self.computations.get(i.calls[0], {}) if i.opcode == "fusion" and i.calls else {}
 
     def _written(self, i: Instruction, body: dict[str, Instruction]) -> int:
+        if i.opcode == "send":  # what it says it makes is what it reads
+            return 0
         if i.opcode.endswith("-start"):  # copy: (to, from, …); all others: (from, to, …)
             return arrays(i.type, "hbm")[0 if i.opcode == "copy-start" or i.opcode == "all-reduce-start" else 1]
         fused, sizes = self._fused(i), arrays(i.type, "hbm")

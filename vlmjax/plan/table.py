@@ -4,7 +4,7 @@ from typing import Any
 
 from vlmjax.plan import answers, kept, measured
 from vlmjax.plan.cost import mfu
-from vlmjax.plan.topologies import GIB, TOPOLOGIES, Topology
+from vlmjax.plan.topologies import GIB, Topology, find
 
 NOTE = ("Nothing here ran on a TPU: memory and collectives are the compiler's, times are uncalibrated estimates. FLOPs count all T² pairs of attention; "
         "MFU is the floor's FLOPs, causal attention with half of its pairs, over the peak in bf16; times are those at the assumed share of it, or the roofline's where that is longer.")
@@ -18,7 +18,7 @@ def gib(count: float) -> str:
 
 def lines(plan: Mapping[str, Any]) -> list[str]:
     """What the command prints of a plan, as it is saved."""
-    topology = TOPOLOGIES[plan["topology"]]
+    topology = find(plan["topology"])
     out = [f"{plan['config']} on {topology.name}: {topology.about}"]
     out += [f"mesh: {plan['mesh_note']}"] if plan["mesh_note"] else []
     for name, entry in plan["stages"].items():
@@ -44,10 +44,9 @@ def stage_lines(name: str, entry: Mapping[str, Any], topology: Topology) -> list
     out.append(f"  kept           {gib(sum(cost['kept'].values()))} GiB per chip from forward to backward as the program is written: {held_back}")
     out += flops_lines(cost)
     if cost["fits"]:
-        moved = ", ".join(f"{kind} {entry['count']:,} x = {gib(entry['bytes'])} GiB" for kind, entry in sorted(cost["collectives"].items()))
-        out.append(f"  collectives    over ICI, per chip and step: {moved or 'none'}; over DCN: none")
+        out.append(f"  collectives    over ICI, per chip and step: {received(cost['collectives'])}; over DCN: {received(cost['dcn'])}")
         roof = cost["roofline"]
-        out.append(f"  roofline       {1e3 * roof['step']:.0f} ms per step (compute {1e3 * roof['compute']:.0f}, HBM {1e3 * roof['hbm']:.0f}, ICI {1e3 * roof['ici']:.0f}), "
+        out.append(f"  roofline       {1e3 * roof['step']:.0f} ms per step (compute {1e3 * roof['compute']:.0f}, HBM {1e3 * roof['hbm']:.0f}, ICI {1e3 * roof['ici']:.0f}, DCN {1e3 * roof['dcn']:.0f}), "
                    f"MFU at most {100 * mfu(cost, topology, roof['step']):.0f} %, uncalibrated")
         run = entry["run"]
         out.append(f"  at {100 * run['share']:.0f} %        {1e3 * run['step']:.0f} ms per step, {clock(run['stage'])}, {run['chip_hours']:.0f} chip-hours, {run['examples_per_day']:,.0f} examples per day")
@@ -60,6 +59,10 @@ def stage_lines(name: str, entry: Mapping[str, Any], topology: Topology) -> list
     if not cost["fits"] and "tried" in entry and not (change or bigger):
         out.append(f"  instead        nothing that was tried fits: {entry['tried']}")
     return out
+
+
+def received(collectives: Mapping[str, Mapping[str, int]]) -> str:
+    return ", ".join(f"{kind} {entry['count']:,} x = {gib(entry['bytes'])} GiB" for kind, entry in sorted(collectives.items())) or "none"
 
 
 def checkpoint_line(cost: Mapping[str, Any], topology: Topology) -> str:
@@ -117,7 +120,7 @@ def markdown(plans: Sequence[Mapping[str, Any]]) -> list[str]:
                 roof = cost["roofline"]
                 moved = sum(kind["bytes"] for kind in cost["collectives"].values())
                 out.append(f"| {plan['topology']} | {name} | {settings} | {gib(cost['peak'])} / {gib(cost['usable'])} | {held(cost)} | {tera(cost)} | {moved / GIB:.1f} | "
-                           f"{1e3 * roof['step']:.0f}, {roof['bound']} | {100 * mfu(cost, TOPOLOGIES[plan['topology']], roof['step']):.0f} % | {clock(run['stage'])} | {run['chip_hours']:,.0f} |")
+                           f"{1e3 * roof['step']:.0f}, {roof['bound']} | {100 * mfu(cost, find(plan['topology']), roof['step']):.0f} % | {clock(run['stage'])} | {run['chip_hours']:,.0f} |")
     return out
 
 
@@ -128,7 +131,7 @@ def weak_scaling(plans: Sequence[Mapping[str, Any]]) -> list[str]:
         for name, entry in plan["stages"].items():
             cost = entry["cost"]
             if cost["fits"] and cost["batch"] == cost["mesh"]["fsdp"] == plan["chips"]:
-                found.setdefault(f"{name} on {TOPOLOGIES[plan['topology']].kind}", {})[plan["chips"]] = plan["topology"], cost
+                found.setdefault(f"{name} on {find(plan['topology']).kind}", {})[plan["chips"]] = plan["topology"], cost
     kinds = sorted({kind for by_chips in found.values() for _, cost in by_chips.values() for kind in cost["collectives"]})
     out = [f"| stage | slice | rows | {' | '.join(f'{kind} GiB' for kind in kinds)} | all, GiB | of the smallest slice's |", "|---|---|---:|" + "---:|" * (len(kinds) + 2)]
     for name, by_chips in found.items():
