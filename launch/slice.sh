@@ -1,5 +1,5 @@
 # shellcheck shell=bash disable=SC2154,SC2034
-# Sourced by tpu.sh: one slice, by its line in the file of slices; its state; calls of gcloud.
+# Sourced by tpu.sh and gke.sh: one slice, by its line in the file of slices; calls of gcloud; of a slice that tpu.sh makes its state.
 
 # Sets what the line of $name says.
 read_slice() {
@@ -11,10 +11,12 @@ read_slice() {
   read -r _ accelerator zone how tier project bucket flags <<<"$line"
   [ -n "$bucket" ] || die "$file: $name: needs seven columns: name, accelerator, zone, how, tier, project, bucket (- for none)"
   [[ $name =~ ^[a-z]([a-z0-9-]*[a-z0-9])?$ ]] || die "$file: $name: Cloud wants a name of a-z, 0-9 and -, beginning with a letter"
-  [[ $how == queued || $how == vm ]] || die "$file: $name: how is $how; write queued or vm"
+  [[ $how == queued || $how == vm || $how == gke ]] || die "$file: $name: how is $how; write queued, vm or gke"
   [[ $tier == spot || $tier == on-demand || $tier == reserved ]] || die "$file: $name: tier is $tier; write spot, on-demand or reserved"
   [[ $bucket == - || $bucket == gs://* ]] || die "$file: $name: bucket is $bucket; write gs://NAME or -"
   bucket=${bucket%/}
+  slice_count=1
+  if [[ $how == gke && $accelerator =~ ^([1-9][0-9]*)x(.+)$ ]]; then slice_count=${BASH_REMATCH[1]} accelerator=${BASH_REMATCH[2]}; fi
   accelerator=${accelerator/#v5e-/v5litepod-}
   case $accelerator in  # cloud.google.com/tpu/docs/runtimes
     v4-*) runtime=tpu-ubuntu2204-base ;;
@@ -32,17 +34,19 @@ read_slice() {
 # The mark of what this script makes: only that is ever changed or deleted. Labels take a-z, 0-9, _ and -.
 owner=$(id -un | tr '[:upper:]' '[:lower:]' | tr -c 'a-z0-9_\n-' '_')
 
-# Calls gcloud for at most $1 seconds; what it writes to stderr is kept in $errors. Under --dry-run prints the call and makes none.
-cloud() {
+# Calls a program for at most $1 seconds; what it writes to stderr is kept in $errors. Under --dry-run prints the call and makes none.
+call() {
   local limit=$1
   shift
   if ((dry_run)); then
-    quoted gcloud "$@" >&3
+    quoted "$@" >&3
     echo >&3
     return
   fi
-  timeout --foreground --kill-after=10 "$limit" gcloud "$@" 2>"$errors" </dev/null
+  timeout --foreground --kill-after=10 "$limit" "$@" 2>"$errors" </dev/null
 }
+
+cloud() { call "$1" gcloud "${@:2}"; }
 
 # What a failed call said, without gcloud's own words about its connections; of that, the last line.
 said() { grep -Ev '^[[:space:]]*$|^##### |ttempting to |^Using |^Retrying: |^Failed to execute command on multiple' "$errors" || cat "$errors"; }
@@ -50,6 +54,15 @@ said() { grep -Ev '^[[:space:]]*$|^##### |ttempting to |^Using |^Retrying: |^Fai
 why() { said | tail -n 1; }
 
 missing() { grep -i 'not.found' "$errors" | grep -qF "$name"; }
+
+# It exists, and a note where it is far away.
+check_bucket() {
+  local location
+  [ "$bucket" != - ] || return 0
+  location=$(cloud 120 storage buckets describe "$bucket" "--project=$project" '--format=value(location)') ||
+    die "$bucket: cannot be described ($(why)); to make it: gcloud storage buckets create $bucket --project=$project --location=$region --uniform-bucket-level-access"
+  ((dry_run)) || [ "${location,,}" = "$region" ] || complain "note: $bucket is in $location, the slice in $region: reading from afar is slow and is charged"
+}
 
 describe_node() { cloud 120 compute tpus tpu-vm describe "$name" "${where[@]}" '--format=value[separator="|"](state,labels.vlmjax,labels.vlmjax_owner,networkEndpoints[].ipAddress)'; }
 

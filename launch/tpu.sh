@@ -25,82 +25,22 @@ In COMMAND, {bucket} stands for the slice's bucket.
 TEXT
 }
 
-action=${1:-} name=''
-[[ $action != --help && $action != -h ]] || { usage; exit; }
-[[ $action =~ ^(up|run|watch|logs|stop|down)$ ]] || die "write launch/tpu.sh up, run, watch, logs, stop or down, then a slice's name (--help says more)"
-shift
-slices=${VLMJAX_SLICES:-$top/launch/slices.conf} env_file='' dry_run=0 allow_dirty=0 timeout=3600 attempts=5 worker=0 lines=100 follow=0 command=()
-while (($#)); do
-  case $1 in
-    --slices=*) slices=${1#*=} ;;
-    --env-file=*) env_file=${1#*=} ;;
-    --timeout=*) timeout=${1#*=} ;;
-    --attempts=*) attempts=${1#*=} ;;
-    --worker=*) worker=${1#*=} ;;
-    --lines=*) lines=${1#*=} ;;
-    --follow) follow=1 ;;
-    --dry-run) dry_run=1 ;;
-    --allow-dirty) allow_dirty=1 ;;
-    --help) usage; exit ;;
-    --) shift; command=("$@"); break ;;
-    -*) die "no flag $1 (--help lists them; the command for the workers goes behind --)" ;;
-    *) [ -z "$name" ] || die "one slice at a time: $name or $1? (the command for the workers goes behind --)"; name=$1 ;;
-  esac
-  shift
-done
-[ -n "$name" ] || die "which slice? launch/tpu.sh $action NAME"
-for number in timeout attempts lines; do
-  [[ ${!number} =~ ^[0-9]+$ ]] || die "--$number: ${!number} is not a number"
-done
-[[ $worker =~ ^([0-9]+|all)$ ]] || die "--worker: $worker is neither a number nor all"
-poll=${VLMJAX_POLL:-30} grace=${VLMJAX_GRACE:-60}
-kept=${VLMJAX_KEPT:-$top/runs/launch}/$name  # what `up` and `run` did, for `watch`
+# shellcheck source=launch/arguments.sh
+source "$top/launch/arguments.sh"
+read_arguments "$@"
+attempts=${attempts:-5}
 assumed=()  # under --dry-run: the states that the slice is taken to have
-exec 3>&1
-errors=$(mktemp)
-trap 'rm -f "$errors"' EXIT
-if ((dry_run)); then say() { printf '# %s\n' "$*"; }; fi
-
+kept_files=(worker.sh)
 # shellcheck source=launch/slice.sh
 source "$top/launch/slice.sh"
 read_slice "$slices"
+[ "$how" != gke ] || die "$slices: $name is a cluster of GKE: launch/gke.sh $action $name"
 ((dry_run)) || command -v gcloud >/dev/null || die "gcloud is not installed: https://cloud.google.com/sdk/docs/install"
 
-# --- code -------------------------------------------------------------------------------------------------------------------------------------------
+# shellcheck source=launch/code.sh
+source "$top/launch/code.sh"
 
-# COMMIT, or COMMIT+SUM of the changes that --allow-dirty sends along.
-code_here() {
-  local commit changed unknown
-  commit=$(git -C "$top" rev-parse HEAD 2>/dev/null) || die "$top is not a git checkout: the workers get the code by its commit"
-  changed=$(git -C "$top" status --porcelain | cut -c4-)
-  if [ -n "$changed" ] && ((!allow_dirty)); then
-    die "not committed: $(head -n 5 <<<"$changed" | paste -sd ' ')$( (($(wc -l <<<"$changed") > 5)) && echo ' …'); commit it, or give --allow-dirty"
-  fi
-  unknown=$(git -C "$top" ls-files --others --exclude-standard | paste -sd ' ')
-  [ -z "$unknown" ] || complain "note: not sent, since git does not know it: $unknown"
-  if git -C "$top" diff --quiet HEAD; then echo "$commit"; else echo "$commit+$(git -C "$top" diff --binary HEAD | sha256sum | cut -c1-10)"; fi
-}
-
-kept_code() { cat "$kept/code" 2>/dev/null || git -C "$top" rev-parse HEAD; }
-kept_commit() { kept_code | cut -c1-12; }
-
-# Keeps the code that is to be installed, so that `watch` installs it again whatever happens to the checkout, with the same packages.
-pack() {
-  local code=$1
-  [ "$(cat "$kept/code" 2>/dev/null)" != "$code" ] || return 0
-  if ((dry_run)); then
-    echo "$(quoted git -C "$top" bundle create "$kept/code.bundle" HEAD) && $(quoted git -C "$top" diff --binary HEAD) >$(quoted "$kept/code.patch")" >&3
-    return
-  fi
-  mkdir -p "$kept"
-  rm -f "$kept/code" "$kept/versions.txt"
-  git -C "$top" bundle create --quiet "$kept/code.bundle" HEAD
-  git -C "$top" diff --binary HEAD >"$kept/code.patch"
-  git -C "$top" show "${code%%+*}:launch/worker.sh" >"$kept/worker.sh"
-  [ ! -s "$kept/code.patch" ] || cp "$top/launch/worker.sh" "$kept/worker.sh"
-  touch "$kept/versions.txt"
-  echo "$code" >"$kept/code"
-}
+# --- workers ----------------------------------------------------------------------------------------------------------------------------------------
 
 # The kept code on every worker; nothing is done where all have it. 1 where a call fails.
 put_code() {
@@ -123,36 +63,6 @@ keep_versions() {
   on_workers 0 120 'cat vlmjax/installed.txt' >"$kept/versions.new" || return 1
   mv "$kept/versions.new" "$kept/versions.txt"
 }
-
-# --- command ----------------------------------------------------------------------------------------------------------------------------------------
-
-# Keeps the command: {bucket} filled in, nothing secret in it.
-keep_command() {
-  local arg
-  for arg in "${command[@]}"; do
-    [[ ! $arg =~ (TOKEN|SECRET|PASSWORD|API_KEY)= && ! $arg =~ hf_[A-Za-z0-9]{20} ]] ||
-      die "a secret in the command would stand in logs and lists of processes: put it into a file of mode 600 and give --env-file=FILE"
-    [[ $arg != *'{bucket}'* || $bucket != - ]] || die "$slices: $name: has no bucket for {bucket}"
-  done
-  [ -n "$env_file" ] || [ ! -e "$top/launch/secrets.env" ] || env_file=$top/launch/secrets.env
-  keep_secrets
-  ((!dry_run)) || return 0
-  echo "exec $(quoted "${command[@]//\{bucket\}/$bucket}")" >"$kept/command"
-}
-
-# Keeps where the file with secrets lies, not what is in it.
-keep_secrets() {
-  if [ -n "$env_file" ]; then
-    [ -r "$env_file" ] || die "$env_file: cannot be read"
-    [[ $(stat -c %a "$env_file") =~ ^[0-7]00$ ]] || die "$env_file: others may read it: chmod 600 $env_file"
-    env_file=$(realpath "$env_file")
-  fi
-  ((!dry_run)) || return 0
-  mkdir -p "$kept"
-  echo "$env_file" >"$kept/env_file"
-}
-
-shown_command() { if ((dry_run)); then quoted "${command[@]//\{bucket\}/$bucket}"; else sed 's/^exec //' "$kept/command"; fi; }
 
 # Starts the kept command on every worker. 1 where a call fails.
 start() {
@@ -196,13 +106,9 @@ found_or_die() {
 ours_or_die_if_there() { [ "$state" = ABSENT ] || ours_or_die; }
 
 up() {
-  local code location
+  local code
   code=$(code_here)
-  if [ "$bucket" != - ]; then
-    location=$(cloud 120 storage buckets describe "$bucket" "--project=$project" '--format=value(location)') ||
-      die "$bucket: cannot be described ($(why)); to make it: gcloud storage buckets create $bucket --project=$project --location=$region --uniform-bucket-level-access"
-    ((dry_run)) || [ "${location,,}" = "$region" ] || complain "note: $bucket is in $location, the slice in $region: reading from afar is slow and is charged"
-  fi
+  check_bucket
   pack "$code"
   assumed=(ABSENT READY)
   wait_ready "$timeout" || exit 1

@@ -47,10 +47,12 @@ def script(path: pathlib.Path, text: str) -> None:
 class Cloud:
     """In a folder that is empty, or that is a copy of the folder of `like`: nothing in it is an absolute path of its own."""
 
+    script, server, programs, slices_conf = "launch/tpu.sh", gcloud.Gcloud, {"gcloud": gcloud.CLIENT, "ssh": SSH, "uv": UV}, SLICES
+
     def __init__(self, folder: pathlib.Path, like: "Cloud | None" = None):
         self.folder, self.repo = folder, folder / "repo"
         path = f"{folder / 'bin'}:{folder / 'tools'}"
-        self.gcloud = gcloud.Gcloud(folder, path, like.gcloud if like else None)
+        self.gcloud = self.server(folder, path, like.gcloud if like else None)
         self.env = {"PATH": path, "HOME": str(folder), "WORLD": str(folder), "GCLOUD_PORT": str(self.gcloud.server_address[1]), "VLMJAX_POLL": "0.1", "VLMJAX_GRACE": "3",
                     "GIT_CONFIG_GLOBAL": "/dev/null", **{f"GIT_{who}_{what}": "a@b" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}}
         if not like:
@@ -58,15 +60,15 @@ class Cloud:
 
     def make(self) -> None:
         tools(self.folder)
-        for name, text in (("gcloud", gcloud.CLIENT), ("ssh", SSH), ("uv", UV)):
+        for name, text in self.programs.items():
             script(self.folder / "bin" / name, text)
         self.program(PROGRAM)
         (self.repo / "launch").mkdir(parents=True)
-        for file in [*(TOP / "launch").glob("*.sh"), TOP / "launch" / "slices.example.conf"]:
+        for file in [*(TOP / "launch").glob("*.sh"), TOP / "launch" / "slices.example.conf", TOP / "launch" / "Dockerfile"]:
             shutil.copy(file, self.repo / "launch")
         for name in ("setup.cfg", "pyproject.toml", ".gitignore"):
             shutil.copy(TOP / name, self.repo)
-        (self.repo / "launch" / "slices.conf").write_text(SLICES)
+        (self.repo / "launch" / "slices.conf").write_text(self.slices_conf)
         self.git("init", "--quiet")
         self.commit()
 
@@ -87,10 +89,10 @@ class Cloud:
         self.gcloud.fail[verb] = list(messages)
 
     def start(self, *args: str) -> subprocess.Popen:
-        return subprocess.Popen(["bash", "launch/tpu.sh", *args], cwd=self.repo, env=self.env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        return subprocess.Popen(["bash", self.script, *args], cwd=self.repo, env=self.env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
     def run(self, *args: str, status: int = 0) -> str:
-        """What launch/tpu.sh prints, on both streams."""
+        """What the script prints, on both streams."""
         process = self.start(*args)
         try:
             printed = process.communicate(timeout=60)[0]

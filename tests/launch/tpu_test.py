@@ -188,7 +188,7 @@ def test_mistakes_are_one_line(untouched, args, expected):
 
 
 @pytest.mark.parametrize("line, expected", [
-    ("one v4-8 z", "seven columns"), ("one v9-8 z queued spot p -", "no accelerator v9-8"), ("one v4-8 z later spot p -", "queued or vm"),
+    ("one v4-8 z", "seven columns"), ("one v9-8 z queued spot p -", "no accelerator v9-8"), ("one v4-8 z later spot p -", "queued, vm or gke"),
     ("one v4-8 z vm cheap p -", "spot, on-demand or reserved"), ("one v4-8 z vm spot p here", "gs://NAME or -"), ("one v4-8 z vm spot p -\none v4-8 z vm spot p -", "twice")])
 def test_mistakes_in_the_file_of_slices(untouched, tmp_path, line, expected):
     (tmp_path / "slices").write_text(line + "\n")
