@@ -2,12 +2,15 @@ import functools
 import re
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from tests.evaluate import tiny
 from vlmjax import decode
 from vlmjax.bundle import stack
 from vlmjax.data.example import Turn
+from vlmjax.errors import UserError
 
 QUESTIONS = ("is it red?", "what color is it?", "and what shape is it?")
 T, Q, NEW = 24, 4, 5
@@ -86,3 +89,52 @@ def test_no_token_copies_the_cache():
     shapes = {re.escape(f"f32[{','.join(map(str, dims))}]") for axes in ((B, K, H, S), (B, K, S, H), (B, S, K, H)) for dims in (axes, (1, *axes))}
     moved = re.findall(rf"%\S+ = (?:{'|'.join(shapes)})\S* (?:copy|transpose)\(.*", body)
     assert re.search("|".join(shapes), body) and not moved, moved[:3]
+
+
+LOGITS = np.log(np.array([0.05, 0.4, 0.15, 0.3, 0.1]))
+
+
+def drawn(sampling, count=4000, seed=0):
+    """Shares of the five tokens among so many draws: each question of a batch is a place of its own."""
+    logits = jnp.broadcast_to(jnp.asarray(LOGITS, jnp.float32), (count // 2, 2, 5))
+    tokens = np.asarray(jax.jit(lambda seed: decode.choose(logits, sampling, seed, 3))(np.uint32(seed)))
+    assert tokens.shape == (count // 2, 2) and tokens.dtype == np.int32
+    return np.bincount(tokens.ravel(), minlength=5) / count
+
+
+@pytest.mark.parametrize("sampling, expected", [
+    (decode.Sampling(), [0.05, 0.4, 0.15, 0.3, 0.1]),
+    (decode.Sampling(temperature=0.5), np.array([0.05, 0.4, 0.15, 0.3, 0.1]) ** 2 / 0.285),
+    (decode.Sampling(top_k=2), [0, 4 / 7, 0, 3 / 7, 0]),
+    (decode.Sampling(top_p=0.75), [0, 0.4 / 0.85, 0.15 / 0.85, 0.3 / 0.85, 0]),  # 0.4 + 0.3 do not reach it, the third does
+    (decode.Sampling(top_p=0.7 - 1e-4), [0, 4 / 7, 0, 3 / 7, 0]),
+    (decode.Sampling(top_k=3, top_p=0.5), [0, 4 / 7, 0, 3 / 7, 0]),  # of the three 0.4 / 0.85 does not reach it
+    (decode.Sampling(top_p=1e-6), [0, 1, 0, 0, 0]), (decode.Sampling(temperature=1e-4), [0, 1, 0, 0, 0]), (decode.Sampling(top_k=50), [0.05, 0.4, 0.15, 0.3, 0.1])])  # fmt: skip
+def test_tokens_are_drawn_as_often_as_their_probability_says(sampling, expected):
+    np.testing.assert_allclose(drawn(sampling), expected, atol=4 * np.sqrt(0.25 / 4000))
+
+
+def test_what_is_drawn_hangs_on_seed_place_and_step_alone():
+    model, sampling = tiny.model(), decode.Sampling(temperature=3.0)
+    draw = lambda batch, seed: np.asarray(jax.jit(decode.make_generate(model.vlm, NEW, (), sampling))(model.params, batch, np.uint32(seed)))
+    one = draw(batch(), 1)
+    np.testing.assert_array_equal(one, draw(batch(), 1))
+    assert (one != draw(batch(), 2)).any() and (one != answers()).any()
+    changed = {key: value.copy() for key, value in batch().items()}
+    for key in changed:
+        changed[key][4:] = changed[key][:4]  # other rows behind the first four
+    np.testing.assert_array_equal(one[:4], draw(changed, 1)[:4])
+    asked = batch()["weights"] > 0
+    assert len({tuple(answer) for answer in one[asked].tolist()}) > asked.sum() // 2 and not one[~asked].any()
+
+
+def test_nearly_nothing_left_to_draw_from_is_greedy():
+    model = tiny.model()
+    found = jax.jit(decode.make_generate(model.vlm, NEW, (), decode.Sampling(top_k=1)))(model.params, batch(), np.uint32(5))
+    np.testing.assert_array_equal(found, answers())
+
+
+@pytest.mark.parametrize("wrong, message", [({"temperature": 0.0}, "temperature: 0.0 is not above 0"), ({"temperature": float("nan")}, "temperature: nan"), ({"top_k": -1}, "top_k: -1"), ({"top_p": 0.0}, "top_p: 0.0"), ({"top_p": 1.5}, "top_p: 1.5")])
+def test_a_mistake_in_sampling_is_said(wrong, message):
+    with pytest.raises(UserError, match=message):
+        decode.Sampling(**wrong)

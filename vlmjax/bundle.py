@@ -62,11 +62,20 @@ class Bundle:
 
     # --- the Python door: raw prompts ---------------------------------------------------------------------------------------
 
-    def generate(self, prompts: Sequence[str], images: Sequence[Sequence[Picture]] | None = None, max_new_tokens: int = 32) -> list[str]:
-        """Greedy continuations of raw prompts. No template is applied, special tokens inside are recognised, and `<image>` is the
+    def generate(self, prompts: Sequence[str], images: Sequence[Sequence[Picture]] | None = None, max_new_tokens: int = 32, sampling: decode.Sampling | None = None, seed: int = 0) -> list[str]:
+        """Continuations of raw prompts, greedy or drawn by `sampling`. No template is applied, special tokens inside are recognised, and `<image>` is the
         place of an image: `images` holds one list (of PIL images, encoded files or u8[h, w, 3]) per prompt."""
         batch = self.raw_prompts(prompts, images)[0]
-        return [self.text(answer) for answer in self.answer(batch, max_new_tokens)[:, 0]]
+        return [self.text(answer) for answer in self.answer(batch, max_new_tokens, sampling, seed)[:, 0]]
+
+    def reply(self, turns: Sequence[Turn], images: Sequence[Picture] = (), max_new_tokens: int = 256, sampling: decode.Sampling | None = None, seed: int = 0) -> str:
+        """The answer to a conversation that ends with a turn of the user, in the model's template; `<image>` in the turns is the place of one of `images`."""
+        turns = tuple(turns)
+        encoded = self.processor.encode(turns, True)
+        length, keys = len(encoded.head.tokens) + len(encoded.tail), tuple(map(str, range(len(images))))
+        T = _BUCKET * 2 ** max(0, (-(-length // _BUCKET) - 1).bit_length())  # doubling: a conversation that grows is compiled for a few lengths
+        batch = stack([self.processor.prompt_row([(keys, [turns])], T, len(images), 1)[0]]) | self.pack_pixels([[self.pixels(image) for image in images]], len(images))
+        return self.text(self.answer(batch, max_new_tokens, sampling, seed)[0, 0])
 
     def logits(self, prompt: str, images: Sequence[Picture] | None = None) -> np.ndarray:
         """f32[T, V] after each token of a raw prompt (see `generate`); T counts the tokens of its images."""
@@ -107,13 +116,16 @@ class Bundle:
 
     # --- rows of the batch contract -------------------------------------------------------------------------------------------
 
-    def answer(self, batch: Mapping[str, np.ndarray], max_new_tokens: int) -> np.ndarray:
-        """i32[B, Q, max_new_tokens]: greedy answers to the questions of each row (see decode.py)."""
+    def answer(self, batch: Mapping[str, np.ndarray], max_new_tokens: int, sampling: decode.Sampling | None = None, seed: int = 0) -> np.ndarray:
+        """i32[B, Q, max_new_tokens]: answers to the questions of each row (see decode.py), greedy or drawn by `sampling` and seed."""
         if self.vlm is None:
             raise UserError("model: it has no language model, so it cannot answer")
         if max_new_tokens < 1:
             raise UserError(f"max_new_tokens: {max_new_tokens} is less than 1")
-        return self.run(("answer", max_new_tokens), decode.make_generate(self.vlm, max_new_tokens, self.tokenizer.stops), batch)
+        if not 0 <= seed < 2**32:
+            raise UserError(f"seed: {seed} is not between 0 and 2**32 - 1")
+        drawn = () if sampling is None else (np.uint32(seed),)
+        return self.run(("answer", max_new_tokens, sampling), decode.make_generate(self.vlm, max_new_tokens, self.tokenizer.stops, sampling), batch, *drawn)
 
     def pixel_features(self, pixels: np.ndarray) -> np.ndarray:
         """u8[B, size, size, 3] → f32[B, J] of the dual tower, not normalised."""

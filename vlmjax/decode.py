@@ -1,4 +1,4 @@
-"""Greedy answers with a KV cache: one prefill of the whole row, then one token per question and step.
+"""Answers with a KV cache, greedy or sampled: one prefill of the whole row, then one token per question and step.
 
 Several questions about one image share a row (data/batch.py): each is a segment of its own whose parent holds the image, so the
 image is read once and the questions do not see each other. Their answers grow together. The cache of a row with Q questions:
@@ -10,12 +10,14 @@ image is read once and the questions do not see each other. Their answers grow t
 Each new key carries its question's segment and its own position, so the batch contract's rule of visibility is all that
 keeps the questions apart: the order of slots means nothing.
 """
+import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+from vlmjax.errors import UserError
 from vlmjax.models import attention, decoder
 from vlmjax.models.vlm import VLM, pick
 from vlmjax.stacks import segment_bounds, segment_name
@@ -23,11 +25,46 @@ from vlmjax.stacks import segment_bounds, segment_name
 AFTER_END = 0  # the id that fills an answer's places behind its end token
 
 
-def make_generate(vlm: VLM, max_new_tokens: int, stops: Sequence[int]) -> Callable[[Any, dict[str, jax.Array]], jax.Array]:
-    """→ fn(params, batch) -> i32[B, Q, max_new_tokens], pure and jittable: greedy answers up to and with one of `stops`, then `AFTER_END`.
+@dataclasses.dataclass(frozen=True)
+class Sampling:
+    """How a token is drawn: logits over `temperature`; of these the `top_k` largest (0: all); of these the fewest whose probabilities together reach `top_p`."""
+
+    temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 1.0
+
+    def __post_init__(self):
+        if not self.temperature > 0:
+            raise UserError(f"temperature: {self.temperature} is not above 0 (greedy answers take no sampling)")
+        if self.top_k < 0:
+            raise UserError(f"top_k: {self.top_k} is less than 0 (0: all tokens)")
+        if not 0 < self.top_p <= 1:
+            raise UserError(f"top_p: {self.top_p} is not a probability, above 0 and at most 1")
+
+
+def choose(logits: jax.Array, sampling: Sampling | None, seed: jax.Array | None, step: jax.Array | int) -> jax.Array:
+    """f32[B, Q, V] → i32[B, Q]: the likeliest tokens, or with `sampling` drawn ones, by (seed, place of the question in the batch, step) and nothing else."""
+    if sampling is None:
+        return jnp.argmax(logits, axis=-1).astype(jnp.int32)
+    logits = logits / sampling.temperature
+    if 0 < sampling.top_k < logits.shape[-1]:
+        logits = jnp.where(logits < jax.lax.top_k(logits, sampling.top_k)[0][..., -1:], -jnp.inf, logits)
+    if sampling.top_p < 1:
+        falling = -jnp.sort(-logits, axis=-1)
+        likely = jax.nn.softmax(falling, axis=-1)
+        kept = jnp.cumsum(likely, axis=-1) - likely < sampling.top_p  # what stands in front of a token does not reach it yet
+        logits = jnp.where(logits < jnp.min(jnp.where(kept, falling, jnp.inf), axis=-1, keepdims=True), -jnp.inf, logits)
+    B, Q = logits.shape[:2]
+    keys = jax.vmap(lambda place: jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), place), step))(jnp.arange(B * Q))
+    return jax.vmap(jax.random.categorical)(keys, logits.reshape(B * Q, -1)).reshape(B, Q).astype(jnp.int32)
+
+
+def make_generate(vlm: VLM, max_new_tokens: int, stops: Sequence[int], sampling: Sampling | None = None) -> Callable[..., jax.Array]:
+    """→ fn(params, batch[, seed]) -> i32[B, Q, max_new_tokens], pure and jittable: answers up to and with one of `stops`, then `AFTER_END`; greedy, or drawn by
+    `sampling` and seed, a u32 scalar.
 
     The batch follows the contract, with `target_positions` i32[B, Q] at the last prompt token of each question and `weights`
-    f32[B, Q] 0 where a row has fewer questions. A row's answers depend on nothing in the other rows.
+    f32[B, Q] 0 where a row has fewer questions. A row's answers depend on nothing in the other rows; drawn ones also on its place.
     """
     def logits(params, hidden):
         return vlm.decoder.apply({"params": params["decoder"]}, hidden, method="logits")
@@ -41,7 +78,7 @@ def make_generate(vlm: VLM, max_new_tokens: int, stops: Sequence[int]) -> Callab
     alone = lambda cache: {name: {key: leaf[0] if name in single else leaf for key, leaf in own.items()} for name, own in cache.items()}
     stacked = lambda cache: {name: {key: leaf[None] if name in single else leaf for key, leaf in own.items()} for name, own in cache.items()}
 
-    def generate(params, batch):
+    def generate(params, batch, seed=None):
         B, T = batch["tokens"].shape
         Q = batch["target_positions"].shape[1]
         S = T + Q * (max_new_tokens - 1)  # the last token of an answer is never read
@@ -60,7 +97,7 @@ def make_generate(vlm: VLM, max_new_tokens: int, stops: Sequence[int]) -> Callab
         hidden = hidden if last_alone else pick(hidden, places)
         # Grown only now: places for the answers would cost the prefill time.
         cache = alone(decoder.grow_cache(cache, S - T))
-        first = jnp.argmax(logits(params, hidden), axis=-1).astype(jnp.int32)
+        first = choose(logits(params, hidden), sampling, seed, 0)
         first = jnp.where(asked, first, AFTER_END)
         answers = jnp.full((B, Q, max_new_tokens), AFTER_END, jnp.int32).at[:, :, 0].set(first)
         if max_new_tokens == 1:
@@ -80,7 +117,7 @@ def make_generate(vlm: VLM, max_new_tokens: int, stops: Sequence[int]) -> Callab
             mask = attention.visible(own["segments"], positions, own["parents"], k_segments, k_positions, k_prefix)  # [B, Q, S]
             x = vlm.decoder.apply({"params": params["decoder"]}, token, method="embed")
             hidden, cache = vlm.decoder.apply({"params": params["decoder"]}, x, positions, mask, cache=stacked(cache), start=start)
-            token = jnp.where(ended, AFTER_END, jnp.argmax(logits(params, hidden), axis=-1).astype(jnp.int32))
+            token = jnp.where(ended, AFTER_END, choose(logits(params, hidden), sampling, seed, step))
             answers = jax.lax.dynamic_update_slice(answers, token[:, :, None], (0, 0, step))
             return step + 1, answers, ended | ends(token), k_segments, k_positions, alone(cache)
 
