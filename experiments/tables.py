@@ -93,16 +93,19 @@ def plans() -> str:
     from vlmjax.plan import answers, table
 
     def saved(pattern: str) -> list[dict]:
-        return sorted((json.loads(path.read_text()) for path in (TOP / "launch" / "plans").glob(pattern)), key=lambda plan: (plan["config"], plan["topology"][:3], plan["chips"]))
+        return sorted((json.loads(path.read_text()) for path in (TOP / "launch" / "plans").glob(pattern)), key=lambda plan: (plan["config"].split(" ")[0], plan["topology"][:3], plan["chips"], plan["config"]))
 
     def compiled(made: list[dict]) -> str:
-        dates = sorted({f"{plan['topology']} on {plan['date']} at {commit(plan)} with jax {plan['versions']['jax']}, libtpu {plan['versions']['libtpu']}" for plan in made})
-        return f"Compiled: {'; '.join(dates)}."
+        by_code: dict[str, list[str]] = {}
+        for plan in made:
+            by_code.setdefault(f"on {plan['date']} at {commit(plan)} with jax {plan['versions']['jax']}, libtpu {plan['versions']['libtpu']}", []).append(plan["topology"])
+        return f"Compiled {'; '.join(f'{how}: ' + ', '.join(dict.fromkeys(slices)) for how, slices in by_code.items())}."
 
     made, lines = saved("*.json"), []
-    for config in dict.fromkeys(plan["config"] for plan in made):
+    for config in sorted({plan["config"] for plan in made}, key=lambda text: (len(text.split(" ")[0]), text)):  # 7b before 13b
         own = [plan for plan in made if plan["config"] == config]
-        lines += [f"`{config}`, times at an assumed {100 * own[0]['share']:.0f} % of the bf16 peak, or the roofline's where that is longer:", "", *table.markdown(own), "", compiled(own), table.NOTE, ""]
+        lines += [f"`{config}`, times at an assumed {100 * own[0]['share']:.0f} % of the bf16 peak, or the roofline's where that is longer:", "", *table.markdown(own), "", compiled(own), ""]
+    lines += [table.NOTE, ""]
     more = saved("weak-scaling/*.json")
     if more:
         lines += ["What each chip receives in a step with one row per chip, the batch growing with the slice:", "", *table.weak_scaling(made + more), "", f"Beside the batch of the recipe. {compiled(more)}", ""]

@@ -26,7 +26,7 @@ def main(argv: list[str]) -> None:
     flags.add_argument("--top_k", type=int, default=0, help="draw from so many tokens (0: all)")
     flags.add_argument("--seed", type=int, default=0, help="of what is drawn; each answer counts it up")
     flags.add_argument("--dtype", default="float32")
-    flags.add_argument("--mesh", default="", help="for example replica:1,fsdp:1,tensor:8 (default: all devices on fsdp)")
+    flags.add_argument("--mesh", default="", help="for example replica:8,fsdp:1,tensor:8 (default: all devices on fsdp, where each token gathers all weights; vlmjax plan --answers compares)")
     flags.add_argument("--adapters", default="on", choices=bundles.ADAPTERS, help="LoRA's: as trained, left out, or merged into the weights")
     args = flags.read(argv)
     if args.temperature < 0:

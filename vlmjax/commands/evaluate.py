@@ -43,7 +43,7 @@ def main(argv: list[str]) -> None:
     flags.add_argument("--rows", type=int, default=EvaluateConfig.rows, help="rows of a batch")
     flags.add_argument("--maps", type=int, default=EvaluateConfig.maps, help="heat maps of the image tokens that so many wrong and so many right answers depended on (%(default)s, 0: none)")
     flags.add_argument("--dtype", default="float32")
-    flags.add_argument("--mesh", default="", help="for example replica:1,fsdp:8,tensor:1 (default: all devices on fsdp)")
+    flags.add_argument("--mesh", default="", help="for example replica:8,fsdp:1,tensor:8 (default: all devices on fsdp, where each token gathers all weights; vlmjax plan --answers compares)")
     flags.add_argument("--adapters", default="on", choices=bundles.ADAPTERS, help="LoRA's: as trained, left out, or merged into the weights")
     flags.add_argument("--output", help="where results go (default: the model's directory)")
     flags.add_argument("--rescore", action="store_true", help="score stored predictions again, without a model")

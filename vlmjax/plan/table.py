@@ -118,8 +118,8 @@ def markdown(plans: Sequence[Mapping[str, Any]]) -> list[str]:
                     [(" ".join(flag.removeprefix("--config.").replace(f"stages.{name}.", "") for flag in change["flags"]), change["cost"], change["run"])] if change else []):
                 settings = f"tensor {cost['mesh']['tensor']}" if settings == "as configured" and plan["mesh_note"] else settings
                 roof = cost["roofline"]
-                moved = sum(kind["bytes"] for kind in cost["collectives"].values())
-                out.append(f"| {plan['topology']} | {name} | {settings} | {gib(cost['peak'])} / {gib(cost['usable'])} | {held(cost)} | {tera(cost)} | {moved / GIB:.1f} | "
+                moved, far = (sum(kind["bytes"] for kind in cost[what].values()) for what in ("collectives", "dcn"))
+                out.append(f"| {plan['topology']} | {name} | {settings} | {gib(cost['peak'])} / {gib(cost['usable'])} | {held(cost)} | {tera(cost)} | {moved / GIB:.1f}{f' and {gib(far)} by DCN' if far else ''} | "
                            f"{1e3 * roof['step']:.0f}, {roof['bound']} | {100 * mfu(cost, find(plan['topology']), roof['step']):.0f} % | {clock(run['stage'])} | {run['chip_hours']:,.0f} |")
     return out
 
