@@ -42,10 +42,8 @@ class Sampling:
             raise UserError(f"top_p: {self.top_p} is not a probability, above 0 and at most 1")
 
 
-def choose(logits: jax.Array, sampling: Sampling | None, seed: jax.Array | None, step: jax.Array | int) -> jax.Array:
-    """f32[B, Q, V] → i32[B, Q]: the likeliest tokens, or with `sampling` drawn ones, by (seed, place of the question in the batch, step) and nothing else."""
-    if sampling is None:
-        return jnp.argmax(logits, axis=-1).astype(jnp.int32)
+def narrow(logits: jax.Array, sampling: Sampling) -> jax.Array:
+    """f32[…, V] → the logits that are drawn from, −inf for tokens that cannot be; in transformers' order: temperature, top_k, top_p."""
     logits = logits / sampling.temperature
     if 0 < sampling.top_k < logits.shape[-1]:
         logits = jnp.where(logits < jax.lax.top_k(logits, sampling.top_k)[0][..., -1:], -jnp.inf, logits)
@@ -54,6 +52,14 @@ def choose(logits: jax.Array, sampling: Sampling | None, seed: jax.Array | None,
         likely = jax.nn.softmax(falling, axis=-1)
         kept = jnp.cumsum(likely, axis=-1) - likely < sampling.top_p  # what stands in front of a token does not reach it yet
         logits = jnp.where(logits < jnp.min(jnp.where(kept, falling, jnp.inf), axis=-1, keepdims=True), -jnp.inf, logits)
+    return logits
+
+
+def choose(logits: jax.Array, sampling: Sampling | None, seed: jax.Array | None, step: jax.Array | int) -> jax.Array:
+    """f32[B, Q, V] → i32[B, Q]: the likeliest tokens, or with `sampling` drawn ones, by (seed, place of the question in the batch, step) and nothing else."""
+    if sampling is None:
+        return jnp.argmax(logits, axis=-1).astype(jnp.int32)
+    logits = narrow(logits, sampling)
     B, Q = logits.shape[:2]
     keys = jax.vmap(lambda place: jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), place), step))(jnp.arange(B * Q))
     return jax.vmap(jax.random.categorical)(keys, logits.reshape(B * Q, -1)).reshape(B, Q).astype(jnp.int32)
