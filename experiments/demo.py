@@ -46,7 +46,7 @@ def get_config(arg: str = "") -> ConfigDict:
         # for two images.
         instruct=stage("next_token", (("encoder/.*", False), *ALL), "questions", 2e-3, batch=4, length=184, images=2, targets=44, per_group=16, epochs=2.0),
     ))
-    c.evaluate = ConfigDict(dict(split=scored, sample=0, maps=4, controls=("real", "blind", "shuffled", "prior"),
+    c.evaluate = ConfigDict(dict(split=scored, mesh="", sample=0, maps=4, controls=("real", "blind", "shuffled", "prior"),
                                  after=dict(contrast=("easy_vqa_zero_shot",), align=("easy_vqa_caption",), instruct=("easy_vqa",))))
     c.preflight = ConfigDict(dict(samples=2, images=64, max_overlap=0.0, other_template=False))
     c.checkpoint = ConfigDict(dict(every=100, keep=2))

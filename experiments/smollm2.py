@@ -39,7 +39,7 @@ def get_config(arg: str = "") -> ConfigDict:
         # Projector and adapters learn to answer; the language model's own weights stay, bit for bit.
         instruct=stage(("projector/.*", ".*_lora/.*"), "questions", 2e-3, batch=4, length=272, targets=48, per_group=16, steps=120),
     ))
-    c.evaluate = ConfigDict(dict(split=scored, sample=2000, rows=8, controls=("real", "blind", "shuffled", "prior"), after=dict(instruct=("easy_vqa",))))
+    c.evaluate = ConfigDict(dict(split=scored, mesh="", sample=2000, rows=8, controls=("real", "blind", "shuffled", "prior"), after=dict(instruct=("easy_vqa",))))
     c.preflight = ConfigDict(dict(samples=2, images=64, max_overlap=0.0, other_template=False))
     c.checkpoint = ConfigDict(dict(every=20, keep=2))
     c.logging = ConfigDict(dict(every=5, line_seconds=20.0, tensorboard=True, trace_steps=0, trace_start=10, trace_process=0))

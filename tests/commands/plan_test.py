@@ -122,6 +122,22 @@ def test_where_a_stage_does_not_fit_only_what_was_compiled_is_offered(monkeypatc
     assert plan.file_name({**made, "versions": {"jax": "1", "libtpu": "2"}}).startswith("v5e-16-")
 
 
+def test_answers_are_planned_on_the_mesh_that_evaluation_takes(monkeypatch, tmp_path):
+    seen = []
+    monkeypatch.setattr(plan.answers, "plan", lambda asked, available, dtype, mesh, topology, where: seen.append((asked, dtype, vars(mesh))) or {"mesh": vars(mesh)})
+    names = set()
+    for flags in ((), ("--config.mesh.replica=4",), ("--config.evaluate.mesh=replica:8,tensor:2",)):
+        node, _ = configs.read(f"{LLAVA}:vicuna-7b", flags)
+        made = plan.plan(node, LLAVA, plan.topologies.find("v5e-16"), 0.5, {}, str(tmp_path), (), asked=plan.questions("rows:8,length:700,new:3"))
+        names.add(plan.file_name({**made, "versions": {"jax": "1", "libtpu": "2"}}))
+        assert not made["stages"] and table.lines({**made, "answers": {**ANSWERS, "mesh": made["answers"]["mesh"]}})[-1] == table.NOTE
+    assert [mesh for *_, mesh in seen] == [{"replica": 1, "fsdp": 16, "tensor": 1}, {"replica": 4, "fsdp": 4, "tensor": 1}, {"replica": 8, "fsdp": -1, "tensor": 2}] and len(names) == 3
+    assert seen[0][0] == plan.answers.Questions(8, 700, 3) and seen[0][1] == "bfloat16"
+
+
+ANSWERS = {"fits": False, "rows": 8, "padded": 8, "length": 700, "images": 1, "questions": 1, "new": 3, "dtype": "bfloat16", "needs": 2**35, "usable": 2**34, "message": "no room", "parameters": 2**33}
+
+
 def test_a_stage_that_does_not_fit_is_said_so_in_the_last_line():
     flops = {"counted": 2e12, "remat": 5e11, "floor": {"matrices": {"decoder": 1e12}, "attention": {"decoder": 4e11}, "similarity": 0, "total": 1.4e12}}
     cost = {"fits": False, "needs": 40 * 2**30, "usable": 15.75 * 2**30, "message": "RESOURCE_EXHAUSTED: no room", "parameters": {"decoder": 2**30}, "trainable": {"decoder": 2**30}, "optimizer": {"decoder": 0}, "flops": flops,

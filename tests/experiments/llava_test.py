@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from vlmjax import bundle
 from vlmjax import config as configs
 from vlmjax import param_rules, pretrained, sharding, stacks
 from vlmjax.__main__ import main
@@ -41,8 +42,11 @@ def data(tmp_path_factory):
 
 
 @pytest.mark.parametrize("recipe, resize", [("llava_1_5", "pad"), pytest.param("llava", "crop", marks=pytest.mark.slow)])
-def test_two_steps_of_both_stages(data, tmp_path, capsys, recipe, resize):
-    assert main(["train", f"--config=experiments/{recipe}.py:tiny", f"--workdir={tmp_path}/run", f"--data_dir={data}"]) == 0, capsys.readouterr().err
+def test_two_steps_of_both_stages(data, tmp_path, capsys, monkeypatch, recipe, resize):
+    meshes, make = [], bundle.make
+    monkeypatch.setattr(bundle, "make", lambda *args: meshes.append(dict(args[-1].shape)) or make(*args))
+    assert main(["train", f"--config=experiments/{recipe}.py:tiny", f"--workdir={tmp_path}/run", f"--data_dir={data}", "--config.evaluate.mesh=replica:4,tensor:2"]) == 0, capsys.readouterr().err
+    assert meshes == [{"replica": 4, "fsdp": 1, "tensor": 2}]  # what is trained on fsdp 8 answers, and is saved, from this one
     align, instruct = json.loads((tmp_path / "run" / "record.json").read_text())["stages"]
     assert align["steps"] == instruct["steps"] == 2 and align["examples"] == instruct["examples"] == 16
     assert list(align["trainable"]) == ["projector"] and set(instruct["trainable"]) == {"projector", "decoder"} and list(instruct["frozen"]) == ["encoder"]

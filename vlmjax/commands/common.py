@@ -61,20 +61,20 @@ def set_up_jax() -> hosts.Job:
     return hosts.connect()
 
 
-def parse_sizes(flag: str, text: str, names: Sequence[str]) -> dict[str, int]:
+def parse_sizes(where: str, text: str, names: Sequence[str]) -> dict[str, int]:
     """`NAME:SIZE,…` with names of these → {name: size}."""
     sizes = {}
     for part in filter(None, text.split(",")):
         name, _, size = part.partition(":")
         if name not in names or not re.fullmatch(r"-?\d+", size):
-            raise UserError(f"{flag}: {part!r} is not NAME:SIZE with a name of {', '.join(names)}")
+            raise UserError(f"{where}: {part!r} is not NAME:SIZE with a name of {', '.join(names)}")
         sizes[name] = int(size)
     return sizes
 
 
-def parse_mesh(text: str) -> sharding.MeshConfig:
+def parse_mesh(text: str, where: str = "--mesh") -> sharding.MeshConfig:
     """`replica:1,fsdp:8,tensor:4` → MeshConfig."""
-    sizes = parse_sizes("--mesh", text, sharding.AXES)
+    sizes = parse_sizes(where, text, sharding.AXES)
     return sharding.MeshConfig(**sizes)
 
 

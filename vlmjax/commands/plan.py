@@ -32,7 +32,7 @@ def main(argv: list[str]) -> None:
     flags.add_argument("--examples", action="append", default=[], metavar="STAGE:N", help="how many examples a stage with `epochs` has, where its data is not built and not in the catalogue")
     flags.add_argument("--per_row", action="append", default=[], metavar="STAGE:N", help="how many examples share a row on average, as `vlmjax preflight` says for data that is there (default: one)")
     flags.add_argument("--stages", default="", help="only these, as align,instruct, or none (default: all that the config runs)")
-    flags.add_argument("--answers", default="", metavar="rows:N,length:N[,new:64,images:1,questions:1]", help="also what answering costs: so many rows of prompts at once, in the config's compute dtype and mesh")
+    flags.add_argument("--answers", default="", metavar="rows:N,length:N[,new:64,images:1,questions:1]", help="also what answering costs: so many rows of prompts at once, in the config's compute dtype and on its evaluate.mesh, or its mesh")
     flags.add_argument("--changes", choices=("yes", "no"), default="yes", help="where a stage does not fit, look for settings that do (each is compiled)")
     flags.add_argument("--measured", metavar="FILE", help="compare with a run: its directory, or metrics/STAGE-000.jsonl in it")
     flags.add_argument("--output", help="a directory that the result goes to as JSON, or a file.json")
@@ -70,9 +70,10 @@ def set_up() -> None:
 
 
 def file_name(made: dict[str, Any]) -> str:
-    """By fingerprint, slice and versions: another of any of them is another file."""
+    """By fingerprint, slice, versions, and the mesh of answers that stand alone: another of any of them is another file."""
     versions = "-".join(f"{name}{made['versions'][name]}" for name in ("jax", "libtpu"))
-    return f"{made['topology']}-{made['fingerprint'][:12]}-{versions}.json"
+    mesh = "".join(f"-{axis}{size}" for axis, size in made["answers"]["mesh"].items() if size > 1) if not made["stages"] else ""
+    return f"{made['topology']}-{made['fingerprint'][:12]}{mesh}-{versions}.json"
 
 
 def questions(text: str) -> answers.Questions | None:
@@ -125,7 +126,8 @@ def plan(node: Any, spec: str, topology: topologies.Topology, share: float, exam
         out["stages"][name] = entry
     if asked:
         print(f"answers on {topology.name}: compiling", flush=True)
-        out["answers"] = answers.plan(asked, available, config.precision.compute, mesh, topology, "--answers")
+        where = common.parse_mesh(config.evaluate.mesh, "evaluate.mesh") if config.evaluate.mesh else mesh
+        out["answers"] = answers.plan(asked, available, config.precision.compute, where, topology, "--answers")
     return out
 
 

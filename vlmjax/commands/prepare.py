@@ -61,10 +61,11 @@ class RunConfig:
 
 @dataclasses.dataclass(frozen=True)
 class Prepared:
-    """What a run is made of. templates, layouts, data: by stage. The pipelines leave out what cannot be used, whatever its share: preflight decides on it."""
+    """What a run is made of. answering: the mesh that evaluations run on. templates, layouts, data: by stage. The pipelines leave out what cannot be used, whatever its share: preflight decides on it."""
 
     config: RunConfig
     mesh: jax.sharding.Mesh
+    answering: jax.sharding.Mesh
     sources: common.Sources
     tokenizer: Tokenizer
     checkpoints: dict[str, pretrained.Checkpoint]
@@ -90,6 +91,7 @@ class Prepared:
 
 def prepare(config: RunConfig, data_dir: str) -> Prepared:
     mesh = sharding.make_mesh(config.mesh)
+    answering = sharding.make_mesh(common.parse_mesh(config.evaluate.mesh, "evaluate.mesh")) if config.evaluate.mesh else mesh
     sources = common.Sources({name: config.stages[name] for name in config.run}, data_dir)
     known = common.tokenizer(config.tokenizer, sources)
     tokenizer = known.with_tokens(config.added_tokens) if config.added_tokens else known
@@ -97,7 +99,7 @@ def prepare(config: RunConfig, data_dir: str) -> Prepared:
     checkpoints = {name: pretrained.find(part.weights) for name, part in vars(config.model).items() if part and part.weights}
     modules = build.modules(config.model, tokenizer.vocabulary, config.precision.compute, config.compile, {name: c.sizes for name, c in checkpoints.items()},
                             (known.vocabulary, len(config.added_tokens)) if config.added_tokens else None)
-    made = Prepared(config, mesh, sources, tokenizer, checkpoints, modules, templates, {}, {})
+    made = Prepared(config, mesh, answering, sources, tokenizer, checkpoints, modules, templates, {}, {})
     encoder, projector = made.sizes
     for name in config.run:
         stage = config.stages[name]
