@@ -109,7 +109,7 @@ def plans() -> str:
     more = saved("weak-scaling/*.json")
     if more:
         lines += ["What each chip receives in a step with one row per chip, the batch growing with the slice:", "", *table.weak_scaling(made + more), "", f"Beside the batch of the recipe. {compiled(more)}", ""]
-    asked = saved("answers/*.json")
+    asked = sorted(saved("answers/*.json"), key=lambda plan: (plan["topology"], plan["answers"]["mesh"]["tensor"]))
     if asked:
         config = asked[0]["config"].split(" ")[0]
         lines += [f"Answers of `{config}`, at the roofline:", "", *answers.markdown(asked), "", compiled(asked), ""]
