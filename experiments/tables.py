@@ -89,11 +89,11 @@ def commit(made: dict) -> str:
 
 
 def plans() -> str:
-    """Every saved plan, by config and slice; then those with one row per chip, `weak-scaling/` among them; then those of answering, `answers/`."""
-    from vlmjax.plan import answers, table
+    """Every saved plan, by config and slice; then those with as many rows as chips, `weak-scaling/` among them; then those of answering, `answers/`."""
+    from vlmjax.plan import table
 
     def saved(pattern: str) -> list[dict]:
-        return sorted((json.loads(path.read_text()) for path in (TOP / "launch" / "plans").glob(pattern)), key=lambda plan: (plan["config"].split(" ")[0], plan["topology"][:3], plan["chips"], plan["config"]))
+        return sorted((json.loads(path.read_text()) for path in (TOP / "launch" / "plans").glob(pattern)), key=lambda plan: (plan["topology"][:3], plan["chips"]))
 
     def compiled(made: list[dict]) -> str:
         by_code: dict[str, list[str]] = {}
@@ -108,11 +108,13 @@ def plans() -> str:
     lines += [table.NOTE, ""]
     more = saved("weak-scaling/*.json")
     if more:
-        lines += ["What each chip receives in a step with one row per chip, the batch growing with the slice:", "", *table.weak_scaling(made + more), "", f"Beside the batch of the recipe. {compiled(more)}", ""]
+        config = more[0]["config"].split(" ")[0]
+        beside = [plan for plan in made if plan["config"] == config]
+        lines += [f"What each chip receives in a step of `{config}` with as many rows as chips, the batch growing with the slice:", "", *table.weak_scaling(beside + more), "", f"Beside the batch of the recipe. {compiled(more)}", ""]
     asked = sorted(saved("answers/*.json"), key=lambda plan: (plan["topology"], plan["answers"]["mesh"]["tensor"]))
     if asked:
         config = asked[0]["config"].split(" ")[0]
-        lines += [f"Answers of `{config}`, at the roofline:", "", *answers.markdown(asked), "", compiled(asked), ""]
+        lines += [f"Answers of `{config}`, at the roofline:", "", *table.answers_markdown(asked), "", compiled(asked), ""]
     return "\n".join(lines).rstrip()
 
 

@@ -19,7 +19,7 @@ Every subcommand may be typed again, and takes:
   --env-file=FILE    lines NAME=VALUE for the command's environment, such as HF_TOKEN=…: of mode 600 (launch/secrets.env, if there); whoever may read the JobSet can read them
   --allow-dirty      sends uncommitted changes along; without it they are refused
   --timeout=SECONDS  how long `up` waits for the cluster (3600; 0: for ever)
-  --attempts=N       `run`: so many restarts, preemptions among them (100)
+  --attempts=N       `run`: so many restarts, preemptions and crashes alike (20); `run` again goes on
   --worker=K|all  --lines=N  --follow     of `logs` (0, 100)
 In COMMAND, {bucket} stands for the slice's bucket. Needs gcloud, kubectl, docker and xpk (pip install xpk).
 TEXT
@@ -28,7 +28,7 @@ TEXT
 # shellcheck source=launch/arguments.sh
 source "$top/launch/arguments.sh"
 read_arguments "$@"
-attempts=${attempts:-100}
+attempts=${attempts:-20}
 kept_files=(Dockerfile)
 
 # shellcheck source=launch/slice.sh

@@ -235,11 +235,11 @@ def make(parts: Mapping[str, nn.Module], by_layer: Mapping[str, Any], tokenizer:
     """
     present = {path.split("/")[0] for path in by_layer}
     parts = {name: cut(module, jax.default_backend()) for name, module in parts.items() if name in present}
-    _check(by_layer, build.abstract_params(parts), where)
+    abstract = typed(parts, dtype)
+    _check(by_layer, abstract, where)
     if mesh is None:
         lying = (leaf.sharding for leaf in by_layer.values() if isinstance(leaf, jax.Array))
         mesh = next((place.mesh for place in lying if isinstance(place, NamedSharding)), None)
-    abstract = typed(parts, dtype)
     params = stacks.place(by_layer, abstract, sharding.parameters(abstract, mesh) if mesh else None)
     clip = CLIP(parts["encoder"], parts["text_tower"], parts["contrast_head"]) if {"encoder", "text_tower", "contrast_head"} <= set(parts) else None
     return Bundle(parts, vlm_of(parts), clip, param_rules.unflatten(params), tokenizer, template, layout, mesh)

@@ -1,7 +1,7 @@
 """The mesh, and by the same rule language where every parameter, optimizer moment and batch row lies on it.
 
-Axes: `replica` (copies of the parameters; the only one that leaves a slice), `fsdp` (parameters split, rows split), `tensor` (heads, MLP width and vocabulary
-split, rows shared). Rows of a batch are split over `replica` and `fsdp`.
+Axes: `replica` (copies of the parameters; the only one that leaves a slice), `fsdp` (parameters split, rows split), `tensor` (heads, MLP
+width and vocabulary split, rows shared). Rows of a batch are split over `replica` and `fsdp`.
 """
 import dataclasses
 import math
@@ -55,22 +55,23 @@ class MeshConfig:
     tensor: int = 1
 
 
-def make_mesh(config: MeshConfig, devices: Sequence[jax.Device] | None = None) -> Mesh:
+def make_mesh(config: MeshConfig, devices: Sequence[jax.Device] | None = None, where: str = "mesh") -> Mesh:
+    """where: the key that names it, for what is wrong with it."""
     devices = list(devices if devices is not None else jax.devices())
     sizes = [config.replica, config.fsdp, config.tensor]
     text = ", ".join(f"{axis} {size}" for axis, size in zip(AXES, sizes))
     if any(size == 0 or size < -1 for size in sizes) or sizes.count(-1) > 1:
-        raise UserError(f"mesh: {text}: sizes are positive, and at most one may be -1")
+        raise UserError(f"{where}: {text}: sizes are positive, and at most one may be -1")
     fixed = math.prod(size for size in sizes if size != -1)
     if -1 in sizes and len(devices) % fixed == 0:
         sizes[sizes.index(-1)] = len(devices) // fixed
     if math.prod(sizes) != len(devices):
-        raise UserError(f"mesh: {text} does not use exactly the {len(devices)} devices there are")
+        raise UserError(f"{where}: {text} does not use exactly the {len(devices)} devices there are")
     grid = np.asarray(devices).reshape(sizes)
     slices = np.vectorize(lambda device: getattr(device, "slice_index", None) or 0, otypes=[int])(grid)
     if (slices != slices[:, :1, :1]).any():
         count = len(np.unique(slices))
-        raise UserError(f"mesh: {text} splits what one replica holds over {count} slices, and only replicas may talk over the network between slices; set mesh.replica to a multiple of {count}")
+        raise UserError(f"{where}: {text} splits what one replica holds over {count} slices, and only replicas may talk over the network between slices; set {where}.replica to a multiple of {count}")
     return Mesh(grid, AXES, axis_types=(AxisType.Auto,) * len(AXES))
 
 

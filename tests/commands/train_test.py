@@ -116,6 +116,7 @@ def fails(capsys, *argv):
     ("--config.stages.align.data=((\"easy_vqb:train:captions\",1.0),)", "no data set 'easy_vqb'; did you mean 'easy_vqa'"),
     ("--config.precision.compute=float33", "precision.compute: 'float33' is not one of"),
     ("--config.mesh.fsdp=3", "does not use exactly the 8 devices"),
+    ("--config.evaluate.mesh=fsdp:3", "evaluate.mesh: replica 1, fsdp 3, tensor 1 does not use exactly the 8 devices"),
     ("--config.evaluate.mesh=tensr:2", "evaluate.mesh: 'tensr:2' is not NAME:SIZE with a name of replica, fsdp, tensor"),
     ("--config.stages.align.batch=20", "20 rows do not divide over 8"),
     ("--config.stages.contrast.accumulate=2", "accumulate: 2 would change the contrastive loss"),

@@ -6,7 +6,7 @@ import pytest
 
 from tests.train import tiny
 from vlmjax.errors import UserError
-from vlmjax.plan import answers, topologies
+from vlmjax.plan import answers, table, topologies
 from vlmjax.sharding import MeshConfig
 
 
@@ -60,7 +60,7 @@ def test_rows_are_padded_to_the_mesh_and_said(planned):
     odd = plan(rows=6)
     assert (odd["rows"], odd["padded"]) == (6, 8) and odd["token"]["flops"] == planned["token"]["flops"]
     assert odd["answers_per_second"] == pytest.approx(planned["answers_per_second"] * 6 / 8, rel=0.05)
-    assert "6 rows (padded to 8) of 16 tokens, 1 image and 1 question each, 5 new tokens, float32" in answers.lines(odd)[0]
+    assert "6 rows (padded to 8) of 16 tokens, 1 image and 1 question each, 5 new tokens, float32" in table.answer_lines(odd)[0]
 
 
 def test_an_answer_takes_its_prefill_and_its_tokens(planned):
@@ -70,7 +70,7 @@ def test_an_answer_takes_its_prefill_and_its_tokens(planned):
     compute = planned["token"]["flops"] * 6 / (4 * FOUR.chip.peak)  # float32 takes six passes
     assert planned["token"]["roofline"]["compute"] == pytest.approx(compute)
     one = plan(new=1)
-    assert "token" not in one and one["seconds"] == one["prefill"]["roofline"]["step"] and not any("each token" in line for line in answers.lines(one))
+    assert "token" not in one and one["seconds"] == one["prefill"]["roofline"]["step"] and not any("each token" in line for line in table.answer_lines(one))
 
 
 def test_what_finds_no_room_says_what_it_needs(monkeypatch, planned):
@@ -80,8 +80,8 @@ def test_what_finds_no_room_says_what_it_needs(monkeypatch, planned):
     monkeypatch.setattr(jax.stages.Lowered, "compile", refuse)
     made = plan()
     assert not made["fits"] and made["needs"] == int(34.43 * 2**30)
-    assert "DOES NOT FIT   needs more than 34.43 GiB, the chip gives 15.75" in answers.lines(made)[1]
-    rows = answers.markdown([{"topology": "v5e-4", "answers": planned}, {"topology": "v5e-4", "answers": made}])
+    assert "DOES NOT FIT   needs more than 34.43 GiB, the chip gives 15.75" in table.answer_lines(made)[1]
+    rows = table.answers_markdown([{"topology": "v5e-4", "answers": planned}, {"topology": "v5e-4", "answers": made}])
     assert len({line.count("|") for line in rows}) == 1 and "does not fit: > 34.43 / 15.75" in rows[-1]
 
 

@@ -21,8 +21,8 @@ from vlmjax.train.metrics import say
 @dataclasses.dataclass(frozen=True)
 class EvaluateConfig:
     """split: of each task's data set. after: {stage: tasks scored with the model as that stage leaves it}. rows: of a batch. sample: so many items of each
-    task, of images drawn by seed, 0 for all. maps: heat maps of so many wrong and so many right answers of each task, 0 for none. mesh: on which the model answers, as `replica:8,tensor:8`; empty: that
-    of training. With parameters split over `fsdp` each token gathers all of them (launch/README.md)."""
+    task, of images drawn by seed, 0 for all. maps: heat maps of so many wrong and so many right answers of each task, 0 for none.
+    mesh: on which the model answers, as `replica:8,tensor:8`; empty: that of training. With parameters split over `fsdp` each token gathers all of them (launch/README.md)."""
 
     split: str = "test"
     controls: tuple[str, ...] = CONTROLS

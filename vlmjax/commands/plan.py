@@ -70,20 +70,22 @@ def set_up() -> None:
 
 
 def file_name(made: dict[str, Any]) -> str:
-    """By fingerprint, slice, versions, and the mesh of answers that stand alone: another of any of them is another file."""
+    """By fingerprint, slice, versions, and the mesh of answers: another of any of them is another file."""
     versions = "-".join(f"{name}{made['versions'][name]}" for name in ("jax", "libtpu"))
-    mesh = "".join(f"-{axis}{size}" for axis, size in made["answers"]["mesh"].items() if size > 1) if not made["stages"] else ""
+    mesh = "".join(f"-{axis}{size}" for axis, size in made["answers"]["mesh"].items() if size > 1) if "answers" in made else ""
     return f"{made['topology']}-{made['fingerprint'][:12]}{mesh}-{versions}.json"
 
 
 def questions(text: str) -> answers.Questions | None:
+    """What --answers says; None where it says nothing."""
+    if not text:
+        return None
     names = [field.name for field in dataclasses.fields(answers.Questions)]
     sizes = common.parse_sizes("--answers", text, names)
-    if text and (missing := {"rows", "length"} - set(sizes)):
+    if missing := {"rows", "length"} - set(sizes):
         raise UserError(f"--answers: {text!r} lacks {' and '.join(sorted(missing))}: rows:N,length:N")
-    made = answers.Questions(**sizes) if text else None
-    if made:
-        made.check("--answers")
+    made = answers.Questions(**sizes)
+    made.check("--answers")
     return made
 
 
@@ -126,8 +128,8 @@ def plan(node: Any, spec: str, topology: topologies.Topology, share: float, exam
         out["stages"][name] = entry
     if asked:
         print(f"answers on {topology.name}: compiling", flush=True)
-        where = common.parse_mesh(config.evaluate.mesh, "evaluate.mesh") if config.evaluate.mesh else mesh
-        out["answers"] = answers.plan(asked, available, config.precision.compute, where, topology, "--answers")
+        answering = common.parse_mesh(config.evaluate.mesh, "evaluate.mesh") if config.evaluate.mesh else mesh
+        out["answers"] = answers.plan(asked, available, config.precision.compute, answering, topology, "--answers")
     return out
 
 

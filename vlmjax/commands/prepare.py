@@ -61,7 +61,8 @@ class RunConfig:
 
 @dataclasses.dataclass(frozen=True)
 class Prepared:
-    """What a run is made of. answering: the mesh that evaluations run on. templates, layouts, data: by stage. The pipelines leave out what cannot be used, whatever its share: preflight decides on it."""
+    """What a run is made of. answering: the mesh that evaluations run on. templates, layouts, data: by stage. The pipelines leave out what cannot be used, whatever its
+    share: preflight decides on it."""
 
     config: RunConfig
     mesh: jax.sharding.Mesh
@@ -91,7 +92,7 @@ class Prepared:
 
 def prepare(config: RunConfig, data_dir: str) -> Prepared:
     mesh = sharding.make_mesh(config.mesh)
-    answering = sharding.make_mesh(common.parse_mesh(config.evaluate.mesh, "evaluate.mesh")) if config.evaluate.mesh else mesh
+    answering = sharding.make_mesh(common.parse_mesh(config.evaluate.mesh, "evaluate.mesh"), where="evaluate.mesh") if config.evaluate.mesh else mesh
     sources = common.Sources({name: config.stages[name] for name in config.run}, data_dir)
     known = common.tokenizer(config.tokenizer, sources)
     tokenizer = known.with_tokens(config.added_tokens) if config.added_tokens else known

@@ -4,7 +4,7 @@ Both are of the program that `vlmjax evaluate` runs (decode.py), at every questi
 """
 import dataclasses
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -102,41 +102,4 @@ def per_token(first: Mapping[str, Mapping[str, int]], all_: Mapping[str, Mapping
 
 
 def part(work: int, collectives: Mapping[str, Mapping[str, int]], dcn: Mapping[str, Mapping[str, int]], traffic: int, dtype: str, topology: Topology) -> dict[str, Any]:
-    seconds = cost.bounds(work * PASSES.get(dtype, 1), traffic, collectives, dcn, topology)
-    step = max(seconds.values())
-    return {"flops": work, "collectives": collectives, "dcn": dcn, "traffic": traffic, "roofline": {**seconds, "step": step, "bound": max(seconds, key=seconds.get), "calibrated": False}}
-
-
-def lines(made: Mapping[str, Any]) -> list[str]:
-    """What the command prints of it."""
-    gib = lambda count: f"{count / 2**30:.2f}"
-    mesh = ", ".join(f"{axis} {size}" for axis, size in made["mesh"].items())
-    padded = f" (padded to {made['padded']})" if made["padded"] != made["rows"] else ""
-    out = [f"answers: {made['rows']} rows{padded} of {made['length']} tokens, {made['images']} image{'s' * (made['images'] != 1)} and {made['questions']} question{'s' * (made['questions'] != 1)} each, "
-           f"{made['new']} new tokens, {made['dtype']}, {mesh}"]
-    if not made["fits"]:
-        out.append(f"  DOES NOT FIT   needs more than {gib(made['needs'])} GiB, the chip gives {gib(made['usable'])}: {made['message']}")
-        return [*out, f"  parameters     {gib(made['parameters'])} GiB per chip"]
-    out.append(f"  fits           peak {gib(made['peak'])} of {gib(made['usable'])} GiB per chip, {gib(made['usable'] - made['peak'])} spare; parameters {gib(made['parameters'])}")
-    for name, what in (("prefill", "prefill"), ("token", "each token")):
-        if name in made:
-            entry, roof = made[name], made[name]["roofline"]
-            moved = ", ".join(f"{kind} {size['count']:,} x = {gib(size['bytes'])} GiB" for kind, size in sorted(entry["collectives"].items()))
-            out.append(f"  {what:13}  {1e3 * roof['step']:.1f} ms (compute {1e3 * roof['compute']:.1f}, HBM {1e3 * roof['hbm']:.1f}, ICI {1e3 * roof['ici']:.1f}), {entry['flops'] / 1e12:,.2f} TFLOP; per chip: {moved or 'no collectives'}")
-    return [*out, f"  roofline       {made['seconds']:.2f} s for {made['rows'] * made['questions']:,} answers, {made['answers_per_second']:,.0f} a second at most, uncalibrated"]
-
-
-def markdown(plans: Sequence[Mapping[str, Any]]) -> list[str]:
-    """A line for each plan with answers."""
-    out = ["| slice | mesh | at once | peak / chip GiB | parameters GiB | prefill ms, bound | a token ms, bound | answers a second ≤ |", "|---|---|---|---:|---:|---:|---:|---:|"]
-    gib = lambda count: f"{count / 2**30:.2f}"
-    for plan in plans:
-        made = plan["answers"]
-        mesh = ", ".join(f"{axis} {size}" for axis, size in made["mesh"].items() if size > 1)
-        asked = f"{made['rows']} rows of {made['length']} + {made['new']}" + f", {made['questions']} questions each" * (made["questions"] > 1)
-        if not made["fits"]:
-            out.append(f"| {plan['topology']} | {mesh} | {asked} | does not fit: > {gib(made['needs'])} / {gib(made['usable'])} | {gib(made['parameters'])} | | | |")
-            continue
-        times = " | ".join(f"{1e3 * made[what]['roofline']['step']:.1f}, {made[what]['roofline']['bound']}" if what in made else "" for what in ("prefill", "token"))
-        out.append(f"| {plan['topology']} | {mesh} | {asked} | {gib(made['peak'])} / {gib(made['usable'])} | {gib(made['parameters'])} | {times} | {made['answers_per_second']:,.0f} |")
-    return out
+    return {"flops": work, "collectives": collectives, "dcn": dcn, "traffic": traffic, "roofline": cost.bounds(work * PASSES.get(dtype, 1), traffic, collectives, dcn, topology)}

@@ -91,15 +91,16 @@ def refusal(message: str) -> dict[str, Any]:
 def roofline(cost: Mapping[str, Any], topology: Topology) -> dict[str, Any]:
     """A lower bound of the step's time: the longest of computing at the bf16 peak, HBM, ICI (all ports at once) and DCN at their full bandwidth, as if
     they overlapped perfectly. Never checked against a TPU."""
-    seconds = bounds(cost["flops"]["counted"], cost["traffic"], cost["collectives"], cost["dcn"], topology)
-    step = max(seconds.values())
-    return {**seconds, "step": step, "bound": max(seconds, key=seconds.get), "mfu": mfu(cost, topology, step), "calibrated": False}
+    bound = bounds(cost["flops"]["counted"], cost["traffic"], cost["collectives"], cost["dcn"], topology)
+    return {**bound, "mfu": mfu(cost, topology, bound["step"])}
 
 
-def bounds(work: int, traffic: int, collectives: Mapping[str, Mapping[str, int]], dcn: Mapping[str, Mapping[str, int]], topology: Topology) -> dict[str, float]:
-    """Seconds of each of the four alone. work: FLOPs in bf16 of all chips; traffic and what the collectives bring, within a slice and between slices: bytes of one chip."""
+def bounds(work: int, traffic: int, collectives: Mapping[str, Mapping[str, int]], dcn: Mapping[str, Mapping[str, int]], topology: Topology) -> dict[str, Any]:
+    """Seconds of each of the four alone, and which of them is the longest. work: FLOPs in bf16 of all chips; traffic and what the collectives bring, within a slice and
+    between slices: bytes of one chip."""
     chip, brought = topology.chip, lambda kinds: sum(kind["bytes"] for kind in kinds.values())
-    return {"compute": work / (topology.chips * chip.peak), "hbm": traffic / chip.hbm_bandwidth, "ici": brought(collectives) / (chip.ici_bandwidth / 2), "dcn": brought(dcn) / chip.dcn_bandwidth}
+    seconds = {"compute": work / (topology.chips * chip.peak), "hbm": traffic / chip.hbm_bandwidth, "ici": brought(collectives) / (chip.ici_bandwidth / 2), "dcn": brought(dcn) / chip.dcn_bandwidth}
+    return {**seconds, "step": max(seconds.values()), "bound": max(seconds, key=seconds.get), "calibrated": False}
 
 
 def mfu(cost: Mapping[str, Any], topology: Topology, step: float) -> float:

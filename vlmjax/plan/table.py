@@ -2,7 +2,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from vlmjax.plan import answers, kept, measured
+from vlmjax.plan import kept, measured
 from vlmjax.plan.cost import mfu
 from vlmjax.plan.topologies import GIB, Topology, find
 
@@ -23,7 +23,7 @@ def lines(plan: Mapping[str, Any]) -> list[str]:
     out += [f"mesh: {plan['mesh_note']}"] if plan["mesh_note"] else []
     for name, entry in plan["stages"].items():
         out += [""] + stage_lines(name, entry, topology)
-    out += ["", *answers.lines(plan["answers"])] if "answers" in plan else []
+    out += ["", *answer_lines(plan["answers"])] if "answers" in plan else []
     return out + ["", NOTE] + ([total(plan)] if plan["stages"] else [])
 
 
@@ -59,6 +59,23 @@ def stage_lines(name: str, entry: Mapping[str, Any], topology: Topology) -> list
     if not cost["fits"] and "tried" in entry and not (change or bigger):
         out.append(f"  instead        nothing that was tried fits: {entry['tried']}")
     return out
+
+
+def answer_lines(made: Mapping[str, Any]) -> list[str]:
+    """What answering costs (plan/answers.py)."""
+    many = lambda count, what: f"{count} {what}{'s' * (count != 1)}"
+    padded = f" (padded to {made['padded']})" if made["padded"] != made["rows"] else ""
+    mesh = ", ".join(f"{axis} {size}" for axis, size in made["mesh"].items())
+    out = [f"answers: {made['rows']} rows{padded} of {made['length']} tokens, {many(made['images'], 'image')} and {many(made['questions'], 'question')} each, {made['new']} new tokens, {made['dtype']}, {mesh}"]
+    if not made["fits"]:
+        return [*out, f"  DOES NOT FIT   needs more than {gib(made['needs'])} GiB, the chip gives {gib(made['usable'])}: {made['message']}", f"  parameters     {gib(made['parameters'])} GiB per chip"]
+    out.append(f"  fits           peak {gib(made['peak'])} of {gib(made['usable'])} GiB per chip, {gib(made['usable'] - made['peak'])} spare; parameters {gib(made['parameters'])}")
+    for name, what in (("prefill", "prefill"), ("token", "each token")):
+        if entry := made.get(name):
+            roof = entry["roofline"]
+            out.append(f"  {what:13}  {1e3 * roof['step']:.1f} ms (compute {1e3 * roof['compute']:.1f}, HBM {1e3 * roof['hbm']:.1f}, ICI {1e3 * roof['ici']:.1f}, DCN {1e3 * roof['dcn']:.1f}), {entry['flops'] / 1e12:,.2f} TFLOP; "
+                       f"over ICI, per chip: {received(entry['collectives'])}; over DCN: {received(entry['dcn'])}")
+    return [*out, f"  roofline       {made['seconds']:.2f} s for {made['rows'] * made['questions']:,} answers, {made['answers_per_second']:,.0f} a second at most, uncalibrated"]
 
 
 def received(collectives: Mapping[str, Mapping[str, int]]) -> str:
@@ -125,13 +142,15 @@ def markdown(plans: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def weak_scaling(plans: Sequence[Mapping[str, Any]]) -> list[str]:
-    """What each chip receives in a step of stages with one row per chip: a line per stage and slice, the smallest slice first. No line where there is only one slice."""
+    """Of plans of one model: what each chip receives in a step of stages whose batch has as many rows as the slice chips: a line per stage, tensor axis and slice, the
+    smallest slice first. No line where there is only one slice."""
     found: dict[str, dict[int, tuple[str, Mapping[str, Any]]]] = {}
     for plan in plans:
         for name, entry in plan["stages"].items():
             cost = entry["cost"]
-            if cost["fits"] and cost["batch"] == cost["mesh"]["fsdp"] == plan["chips"]:
-                found.setdefault(f"{name} on {find(plan['topology']).kind}", {})[plan["chips"]] = plan["topology"], cost
+            tensor = cost["mesh"]["tensor"]
+            if cost["fits"] and cost["batch"] == cost["mesh"]["fsdp"] * tensor == plan["chips"]:
+                found.setdefault(f"{name} on {find(plan['topology']).kind}{f', tensor {tensor}' if tensor > 1 else ''}", {})[plan["chips"]] = plan["topology"], cost
     kinds = sorted({kind for by_chips in found.values() for _, cost in by_chips.values() for kind in cost["collectives"]})
     out = [f"| stage | slice | rows | {' | '.join(f'{kind} GiB' for kind in kinds)} | all, GiB | of the smallest slice's |", "|---|---|---:|" + "---:|" * (len(kinds) + 2)]
     for name, by_chips in found.items():
@@ -150,3 +169,18 @@ def held(cost: Mapping[str, Any]) -> str:
 
 def tera(cost: Mapping[str, Any]) -> str:
     return f"{cost['flops']['counted'] / 1e12:,.0f} ({cost['flops']['remat'] / 1e12:,.0f})"
+
+
+def answers_markdown(plans: Sequence[Mapping[str, Any]]) -> list[str]:
+    """A line for each plan with answers."""
+    out = ["| slice | mesh | at once | peak / chip GiB | parameters GiB | prefill ms, bound | a token ms, bound | answers a second ≤ |", "|---|---|---|---:|---:|---:|---:|---:|"]
+    for plan in plans:
+        made = plan["answers"]
+        mesh = ", ".join(f"{axis} {size}" for axis, size in made["mesh"].items() if size > 1)
+        asked = f"{made['rows']} rows of {made['length']} + {made['new']}" + f", {made['questions']} questions each" * (made["questions"] > 1)
+        if not made["fits"]:
+            out.append(f"| {plan['topology']} | {mesh} | {asked} | does not fit: > {gib(made['needs'])} / {gib(made['usable'])} | {gib(made['parameters'])} | | | |")
+            continue
+        times = " | ".join(f"{1e3 * made[what]['roofline']['step']:.1f}, {made[what]['roofline']['bound']}" if what in made else "" for what in ("prefill", "token"))
+        out.append(f"| {plan['topology']} | {mesh} | {asked} | {gib(made['peak'])} / {gib(made['usable'])} | {gib(made['parameters'])} | {times} | {made['answers_per_second']:,.0f} |")
+    return out
