@@ -82,10 +82,11 @@ def test_fingerprint_ignores_what_cannot_change_a_result():
     assert config.fingerprint(a) != config.fingerprint(b)
 
 
-def test_how_much_that_is_broken_is_tolerated_is_outside_the_fingerprint():
+@pytest.mark.parametrize("key", ["max_broken", "max_unsharded"])
+def test_how_much_of_a_fault_is_tolerated_is_outside_the_fingerprint(key):
     a = ml_collections.ConfigDict({"seed": 1, "stages": {"align": {"steps": 3, "optimizer": {"lr": 1.0}}}})
     b = a.copy_and_resolve_references()
-    b.stages.align.max_broken = 0.1
+    b.stages.align[key] = 0.1
     assert config.fingerprint(a) == config.fingerprint(b)
     assert config.in_fingerprint(b) == a.to_dict()
     b.stages.align.optimizer.lr = 2.0

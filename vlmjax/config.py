@@ -19,7 +19,7 @@ from ml_collections import config_flags
 from vlmjax.errors import UserError, did_you_mean
 
 # Keys that cannot change a result stay outside the fingerprint, so that changing them does not make another run; `*` stands for any name.
-NOT_IN_FINGERPRINT = ("logging", "checkpoint", "prefetch", "workers", "evaluate", "preflight", "expected_seconds", "stages.*.max_broken")
+NOT_IN_FINGERPRINT = ("logging", "checkpoint", "prefetch", "workers", "evaluate", "preflight", "expected_seconds", "stages.*.max_broken", "stages.*.max_unsharded")
 
 
 def read(spec: str, overrides: Sequence[str] = ()) -> tuple[ml_collections.ConfigDict, dict[str, list]]:

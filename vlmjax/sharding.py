@@ -34,7 +34,7 @@ PARAMETERS: param_rules.Rules = (
     (r".*mlp/(up|gate)_lora/b", (None, "tensor")),
     (r".*mlp/down_lora/a", ("tensor", None)),
     (r".*(attention/o|mlp/down)_lora/b", (None, "fsdp")),
-    (r"projector/linear_\d+/kernel", ("fsdp", None)),
+    (r"projector/linear_\d+/kernel", ("fsdp", "tensor")),
     (r"decoder/embed", ("tensor", "fsdp")),
     (r"decoder/head", ("fsdp", "tensor")),
     (r"decoder/added_embed", (None, "fsdp")),
@@ -44,6 +44,10 @@ PARAMETERS: param_rules.Rules = (
     (r".*patch_embed/kernel", (None, None, None, "fsdp")),
     (r".*", ()),
 )
+
+
+# Bytes that a device may hold for want of a split before it is anybody's business: biases and norms outweigh the rest of a small model.
+NEGLIGIBLE = 64 * 2**20
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,13 +126,67 @@ def parameters(flat: Mapping[str, Any], mesh: Mesh) -> dict[str, NamedSharding]:
 
 
 def like_parameters(state: Any, params: Mapping[str, Any], of_params: Mapping[str, NamedSharding], mesh: Mesh) -> Any:
-    """Shardings for an optimizer state: a leaf that has the path (as its end) and the shape of a parameter lies as that one does."""
-    def place(path, leaf):
-        keys = [str(getattr(k, "key", getattr(k, "name", getattr(k, "idx", k)))) for k in path]
-        for start in range(len(keys)):
-            name = "/".join(keys[start:])
-            if name in params and params[name].shape == leaf.shape:
-                return of_params[name]
-        return replicated(mesh)
+    """Shardings for an optimizer state: a leaf that belongs to a parameter lies as that one does."""
+    return jax.tree_util.tree_map_with_path(lambda path, leaf: of_params.get(_owner(path, leaf, params)) or replicated(mesh), state)
 
-    return jax.tree_util.tree_map_with_path(place, state)
+
+def _owner(path: Any, leaf: Any, params: Mapping[str, Any]) -> str | None:
+    """The parameter whose path ends that of a leaf of an optimizer state, and whose shape the leaf has."""
+    keys = [str(getattr(k, "key", getattr(k, "name", getattr(k, "idx", k)))) for k in path]
+    names = ("/".join(keys[start:]) for start in range(len(keys)))
+    return next((name for name in names if name in params and params[name].shape == leaf.shape), None)
+
+
+def held(leaf: jax.ShapeDtypeStruct) -> int:
+    """Bytes of it on each device."""
+    return math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize
+
+
+@dataclasses.dataclass(frozen=True)
+class Unsharded:
+    """What a device holds more of a train state than it would if all of it were split evenly over fsdp x tensor: because a size does not divide, or no rule splits it.
+
+    held: bytes of parameters and moments on each device; leaves: {path in memory: bytes of them too many, with its moments}, the most first.
+    """
+
+    held: int
+    leaves: Mapping[str, int]
+
+    @property
+    def whole(self) -> int:
+        return sum(self.leaves.values())
+
+    @property
+    def share(self) -> float:
+        return self.whole / self.held if self.held else 0.0
+
+
+def unsharded(params: Mapping[str, jax.ShapeDtypeStruct], opt_state: Any, mesh: Mesh) -> Unsharded:
+    """params: {path in memory: leaf with its sharding}, learned and frozen."""
+    parts = mesh.shape["fsdp"] * mesh.shape["tensor"]
+    moments = [(_owner(path, leaf, params), leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(opt_state)]
+    pairs = [*params.items(), *((name, leaf) for name, leaf in moments if name)]
+    extra = dict.fromkeys(params, 0)
+    for name, leaf in pairs:
+        extra[name] += held(leaf) - math.prod(leaf.shape) * leaf.dtype.itemsize // parts
+    return Unsharded(sum(held(leaf) for _, leaf in pairs), {name: size for name, size in sorted(extra.items(), key=lambda pair: -pair[1]) if size})
+
+
+def check_unsharded(found: Unsharded, limit: float, params: Mapping[str, Any], mesh: Mesh, where: str) -> None:
+    """UserError where more than a share of what each device holds, and more than NEGLIGIBLE, is there for want of a split. where: the key that has the limit."""
+    if found.whole <= NEGLIGIBLE or found.share <= limit:
+        return
+    most = list(found.leaves.items())[:3]
+    named = "; ".join(f"{size / 2**20:,.0f} MiB of {path} {list(params[path].shape)}: {_why_whole(path, params[path].shape, mesh)}" for path, size in most)
+    raise UserError(f"{where}: of the {found.held / 2**20:,.0f} MiB of parameters and moments on each device {found.whole / 2**20:,.0f} ({100 * found.share:.1f} %, at most {100 * limit:g} % are tolerated) "
+                    f"are there because they are not split over fsdp {mesh.shape['fsdp']} x tensor {mesh.shape['tensor']}: {named}; take a mesh that divides these sizes, or raise {where}")
+
+
+def _why_whole(path: str, dims: tuple[int, ...], mesh: Mesh) -> str:
+    """Which sizes an axis does not divide, and which axes no rule gives it."""
+    path, dims = stacks.layer_paths(path)[0], dims[1:] if stacks.is_stacked(path) else dims
+    axes = param_rules.match(PARAMETERS, [path], what="sharding", tight=False)[path]
+    reasons = [f"{size} does not divide over {axis} {mesh.shape[axis]}" for size, axis in zip(dims, axes) if axis and size % mesh.shape[axis]]
+    if absent := [axis for axis in ("fsdp", "tensor") if mesh.shape[axis] > 1 and axis not in axes]:
+        reasons.append(f"no rule splits it over {' or '.join(absent)}")
+    return " and ".join(reasons)

@@ -12,6 +12,7 @@ from vlmjax.__main__ import main
 from vlmjax.commands import plan
 from vlmjax.commands.prepare import RunConfig
 from vlmjax.data.datasets import catalogue
+from vlmjax.errors import UserError
 from vlmjax.plan import environment, table
 
 needs_libtpu = pytest.mark.skipif(importlib.util.find_spec("libtpu") is None, reason="libtpu is not installed: pip install 'vlmjax[tpu]'")
@@ -97,7 +98,7 @@ def fake(fits):
     def stage(name, config, available, precision, mesh, topology, steps):
         MESHES.append(vars(mesh))
         flops = {"counted": 2e15, "remat": 0, "floor": {"matrices": {"decoder": 2e15}, "attention": {}, "similarity": 0, "total": 2e15}}
-        out = {"mesh": vars(mesh), "batch": config.batch, "length": config.length, "accumulate": config.accumulate, "remat": ["full"], "steps": steps, "parameters": {"decoder": 1}, "trainable": {"decoder": 2**30}, "optimizer": {"decoder": 0},
+        out = {"mesh": vars(mesh), "batch": config.batch, "length": config.length, "accumulate": config.accumulate, "remat": ["full"], "steps": steps, "parameters": {"decoder": 1}, "trainable": {"decoder": 2**30}, "optimizer": {"decoder": 0}, "unsharded": {"bytes": 0, "share": 0.0, "most": ""},
                "flops": flops, "usable": 2**34, "batch_bytes": 0, "kept": {"decoder": 2**20, "between": 2**10}}
         if not fits(config, topology):
             return {**out, "fits": False, "needs": 2**35, "message": "no room"}
@@ -106,7 +107,15 @@ def fake(fits):
     return stage
 
 
+def only_four(config, topology):
+    """Other settings do not even divide."""
+    if config.accumulate == 2:
+        raise UserError("stages.align.attention: splash cannot be")
+    return config.accumulate == 4
+
+
 @pytest.mark.parametrize("fits, key, expected", [(lambda config, topology: config.accumulate >= 4, "flags", ["--config.stages.align.accumulate=4"]),
+                                                 (only_four, "flags", ["--config.stages.align.accumulate=4"]),
                                                  (lambda config, topology: topology.chips == 16 and config.accumulate == 1 and MESHES[-1]["tensor"] == 2, "flags", ["--config.mesh.tensor=2", "--config.mesh.fsdp=8"]),
                                                  (lambda config, topology: topology.chips >= 64, "topology", "v5e-64"), (lambda config, topology: False, None, None)])
 def test_where_a_stage_does_not_fit_only_what_was_compiled_is_offered(monkeypatch, tmp_path, capsys, fits, key, expected):
@@ -140,12 +149,13 @@ ANSWERS = {"fits": False, "rows": 8, "padded": 8, "length": 700, "images": 1, "q
 
 def test_a_stage_that_does_not_fit_is_said_so_in_the_last_line():
     flops = {"counted": 2e12, "remat": 5e11, "floor": {"matrices": {"decoder": 1e12}, "attention": {"decoder": 4e11}, "similarity": 0, "total": 1.4e12}}
-    cost = {"fits": False, "needs": 40 * 2**30, "usable": 15.75 * 2**30, "message": "RESOURCE_EXHAUSTED: no room", "parameters": {"decoder": 2**30}, "trainable": {"decoder": 2**30}, "optimizer": {"decoder": 0}, "flops": flops,
+    cost = {"fits": False, "needs": 40 * 2**30, "usable": 15.75 * 2**30, "message": "RESOURCE_EXHAUSTED: no room", "parameters": {"decoder": 2**30}, "trainable": {"decoder": 2**30}, "optimizer": {"decoder": 0}, "unsharded": {"bytes": 2**29, "share": 0.5, "most": "decoder/embed"}, "flops": flops,
             "mesh": {"replica": 1, "fsdp": 16, "tensor": 1}, "batch": 16, "length": 8, "accumulate": 1, "remat": ["full"], "steps": 10,
             "kept": {"decoder": 2**30, "between": 0}}
     made = {"config": "F", "topology": "v5e-16", "mesh_note": "", "share": 0.5, "stages": {"align": {"examples_from": "the config's steps", "per_row": 1.0, "cost": cost, "tried": "everything"}}}
     lines = table.lines(made)
     assert lines[-1] == "align does not fit on v5e-16" and any("DOES NOT FIT   needs more than 40.00 GiB" in line for line in lines)
+    assert "  unsharded      0.50 GiB of these, 50.0 %, for want of a split, most of it decoder/embed" in lines
     assert "  checkpoint     16.00 GiB, 4.00 per host: 4 s at an assumed 1 GB/s per host" in lines
     roof = {"step": 1.0, "compute": 1.0, "hbm": 0.5, "ici": 0.5, "dcn": 0.0, "bound": "compute", "mfu": 0.4}
     fits = {**cost, "fits": True, "peak": 2**33, "activations": 2**32, "batch_bytes": 2**20, "collectives": {"all-gather": {"count": 3, "bytes": 2**30}}, "dcn": {}, "roofline": roof}

@@ -1,13 +1,10 @@
 """Eight devices in three shapes compute what one device computes."""
-import types
-
 import jax
 import numpy as np
 import pytest
 
 from tests.train import tiny
 from vlmjax import optim, param_rules, sharding
-from vlmjax.errors import UserError
 from vlmjax.models.vlm import merge, pick
 from vlmjax.train import build, loop, step
 
@@ -89,32 +86,11 @@ def test_activations_keep_their_rows_on_their_device():
     assert not [line for line in constraints if "tensor<8x12x16x" in line and '{"replica", "fsdp"}' not in line]
 
 
-def test_only_replicas_may_lie_on_several_slices():
-    """Devices by slice, as a job on two of them lists them."""
-    devices = [types.SimpleNamespace(slice_index=number // 4) for number in range(8)]
-    for shape in (dict(), dict(replica=1, tensor=4), dict(replica=4, fsdp=1, tensor=2, order=(0, 4, 1, 5, 2, 6, 3, 7))):
-        order = shape.pop("order", range(8))
-        with pytest.raises(UserError, match="over 2 slices, .*; set mesh.replica to a multiple of 2"):
-            sharding.make_mesh(sharding.MeshConfig(**shape), [devices[n] for n in order])
-
-
-@pytest.mark.parametrize("shape, message", [(dict(fsdp=3), "does not use exactly the 8 devices"), (dict(replica=-1, fsdp=-1), "at most one may be -1")])
-def test_a_mesh_that_does_not_fit_the_devices_is_refused(shape, message):
-    with pytest.raises(Exception, match=message):
-        sharding.make_mesh(sharding.MeshConfig(**shape))
-
-
 def test_rows_must_divide():
     with pytest.raises(Exception, match="stages.align.batch: 12 rows do not divide over 8"):
         tiny.stage(mesh=sharding.make_mesh(sharding.MeshConfig()), batch=12)
     with pytest.raises(Exception, match="accumulate: 2 would change the contrastive loss"):
         tiny.stage(objective="contrastive", trainable=((".*", True),), accumulate=2)
-
-
-def test_a_dimension_that_an_axis_does_not_divide_stays_whole():
-    mesh = sharding.make_mesh(sharding.MeshConfig(fsdp=4, tensor=2))
-    place = sharding.parameters({"decoder/embed": jax.ShapeDtypeStruct((47, 16), "float32")}, mesh)["decoder/embed"]
-    assert place.spec == jax.sharding.PartitionSpec(None, "fsdp")
 
 
 def test_optimizer_state_of_a_frozen_component_is_never_made():

@@ -60,7 +60,7 @@ def plan(asked: Questions, available: Mapping[str, nn.Module], dtype: str, mesh:
     params = {path: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=places[path]) for path, leaf in params.items()}
     shape = batches.BatchShape(rows, asked.length, asked.images, asked.questions, parts["encoder"].config.size if asked.images else 0)
     batch = {key: jax.ShapeDtypeStruct(dims, kind, sharding=sharding.batch(made)) for key, (dims, kind) in batches.spec("next_token", shape).items() if key != "targets"}
-    out = {**vars(asked), "padded": rows, "dtype": dtype, "mesh": dict(made.shape), "usable": topology.chip.usable, "parameters": sum(map(cost.shard_bytes, params.values()))}
+    out = {**vars(asked), "padded": rows, "dtype": dtype, "mesh": dict(made.shape), "usable": topology.chip.usable, "parameters": sum(map(sharding.held, params.values()))}
 
     def traced(new: int) -> jax.stages.Traced:
         with build.context(made), jax.default_matmul_precision("highest"):

@@ -5,6 +5,7 @@ from typing import Any
 
 import flax.linen as nn
 
+from vlmjax.errors import UserError
 from vlmjax.plan import cost
 from vlmjax.plan.topologies import Topology, larger
 from vlmjax.sharding import MeshConfig
@@ -49,7 +50,11 @@ def first_that_fits(name: str, config: build.StageConfig, available: Mapping[str
     """→ {"flags": …, "cost": …} of the first change that was compiled and fits."""
     for change in candidates(name, config, available, mesh):
         say(f"{name} on {topology.name}: compiling with {' '.join(change.flags)}")
-        found = cost.stage(name, change.config, change.modules(available), precision, change.mesh, topology, steps)
+        try:
+            found = cost.stage(name, change.config, change.modules(available), precision, change.mesh, topology, steps)
+        except UserError as error:  # heads or other sizes that do not divide over this mesh
+            say(f"{name}: {error}")
+            continue
         if found["fits"]:
             return {"flags": list(change.flags), "cost": found}
     return None
@@ -61,7 +66,7 @@ def smallest_slice(name: str, config: build.StageConfig, available: Mapping[str,
     for slice_ in larger(topology):
         try:
             sizes, _ = cost.choose_mesh(mesh, slice_.chips, {name: config})
-        except cost.UserError:
+        except UserError:
             continue
         say(f"{name}: compiling for {slice_.name}")
         found = cost.stage(name, config, available, precision, sizes, slice_, steps)

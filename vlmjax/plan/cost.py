@@ -9,7 +9,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 
-from vlmjax import param_rules
+from vlmjax import param_rules, sharding
 from vlmjax.errors import UserError
 from vlmjax.plan import hlo, kept
 from vlmjax.plan.topologies import Topology
@@ -62,17 +62,13 @@ def held(made: build.Stage) -> dict[str, Any]:
         for path, leaf in param_rules.flatten(tree).items():
             owner = next((key for key in path.split("/") if key in out), None)
             if owner and leaf.ndim + (tree is not made.abstract.learned.opt_state):
-                out[owner] += shard_bytes(leaf)
+                out[owner] += sharding.held(leaf)
         return out
 
     learned = sum_up(made.abstract.learned.trainable)
     frozen = sum_up(made.abstract.frozen)
     return {"parameters": {name: learned[name] + frozen[name] for name in made.components}, "trainable": learned, "optimizer": sum_up(made.abstract.learned.opt_state),
-            "batch_bytes": sum(map(shard_bytes, made.abstract_batch().values()))}
-
-
-def shard_bytes(leaf: jax.ShapeDtypeStruct) -> int:
-    return math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize
+            "unsharded": {"bytes": made.unsharded.whole, "share": made.unsharded.share, "most": next(iter(made.unsharded.leaves), "")}, "batch_bytes": sum(map(sharding.held, made.abstract_batch().values()))}
 
 
 def is_refusal(error: jax.errors.JaxRuntimeError) -> bool:

@@ -37,6 +37,7 @@ def stage_lines(name: str, entry: Mapping[str, Any], topology: Topology) -> list
         out.append(f"  DOES NOT FIT   needs more than {gib(cost['needs'])} GiB, the chip gives {gib(cost['usable'])}: {cost['message']}")
     for what in ("parameters", "optimizer"):
         out.append(f"  {what:13}  {gib(sum(cost[what].values()))} GiB per chip: " + ", ".join(f"{part} {gib(size)}" for part, size in cost[what].items()))
+    out.append(unsharded_line(cost))
     out.append(checkpoint_line(cost, topology))
     if cost["fits"]:
         out.append(f"  activations    {gib(cost['activations'])} GiB per chip, with gradients and temporaries; batch {gib(cost['batch_bytes'])}")
@@ -80,6 +81,11 @@ def answer_lines(made: Mapping[str, Any]) -> list[str]:
 
 def received(collectives: Mapping[str, Mapping[str, int]]) -> str:
     return ", ".join(f"{kind} {entry['count']:,} x = {gib(entry['bytes'])} GiB" for kind, entry in sorted(collectives.items())) or "none"
+
+
+def unsharded_line(cost: Mapping[str, Any]) -> str:
+    found = cost["unsharded"]
+    return f"  unsharded      {gib(found['bytes'])} GiB of these, {100 * found['share']:.1f} %, for want of a split" + (f", most of it {found['most']}" if found["most"] else "")
 
 
 def checkpoint_line(cost: Mapping[str, Any], topology: Topology) -> str:

@@ -56,6 +56,15 @@ class Stage:
         """The components that what it learns hangs on."""
         return (*self.components, *(("encoder",) if self.encoder else ()))
 
+    @property
+    def params(self) -> dict[str, jax.ShapeDtypeStruct]:
+        """{path in memory: abstract leaf}, learned and frozen."""
+        return {**param_rules.flatten(self.abstract.learned.trainable), **param_rules.flatten(self.abstract.frozen)}
+
+    @functools.cached_property
+    def unsharded(self) -> sharding.Unsharded:
+        return sharding.unsharded(self.params, self.abstract.learned.opt_state, self.mesh)
+
     def abstract_batch(self) -> dict[str, jax.ShapeDtypeStruct]:
         place = sharding.batch(self.mesh)
         return {k: jax.ShapeDtypeStruct(dims, dtype, sharding=place) for k, (dims, dtype) in batches.spec(self.config.objective, self.shape).items()}
@@ -231,7 +240,9 @@ def stage(name: str, config: StageConfig, available: dict[str, nn.Module], preci
     drops = any(part.config.lora and part.config.lora.dropout for part in parts.values() if hasattr(getattr(part, "config", None), "lora"))
     key = (lambda number: jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), zlib.crc32(name.encode())), number)) if drops else None
     program = step.make(loss, optimizer, optim.schedule(config.optimizer, steps), config.accumulate, key)
-    return Stage(name, config, steps, mesh, shape, model, by_layer, loss, optimizer, program, abstract, tuple(parts), attention, encoder)
+    made = Stage(name, config, steps, mesh, shape, model, by_layer, loss, optimizer, program, abstract, tuple(parts), attention, encoder)
+    sharding.check_unsharded(made.unsharded, config.max_unsharded, made.params, mesh, f"{where}.max_unsharded")
+    return made
 
 
 def abstract_state(params: dict[str, jax.ShapeDtypeStruct], by_layer: dict[str, optim.Label], optimizer: optax.GradientTransformation,

@@ -68,6 +68,7 @@ class StageConfig:
     max_unusable: share of the examples that may be left out because no row can hold them or nothing in them is supervised.
     encode_once: the encoder, which has to be frozen, computes each image once; its features are kept, and the step is compiled without it (encode.py).
     max_broken: share of the examples of its sources that may have an image that cannot be read; the stage stops when it has met more.
+    max_unsharded: share of the parameters and moments on a device that may be there because they are not split over fsdp x tensor (sharding.Unsharded).
     Either `steps` or `epochs` is given.
     attention: of the language model, one of kernels.NAMES; `auto` is the best that the devices and the rows allow.
 
@@ -97,6 +98,7 @@ class StageConfig:
     skip_nonfinite: int = 0
     max_unusable: float = 0.0
     max_broken: float = 0.001
+    max_unsharded: float = 0.05
     encode_once: bool = False
 
     def check(self, where: str, mesh: Mesh) -> None:
