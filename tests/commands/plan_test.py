@@ -97,7 +97,7 @@ def fake(fits):
     """Stands for cost.stage: no compiler, room where `fits(its config, slice)`; MESHES holds those it was asked for."""
     def stage(name, config, available, precision, mesh, topology, steps):
         MESHES.append(vars(mesh))
-        flops = {"counted": 2e15, "remat": 0, "floor": {"matrices": {"decoder": 2e15}, "attention": {}, "similarity": 0, "total": 2e15}}
+        flops = {"counted": 2e15, "passes": 2e15, "remat": 0, "floor": {"matrices": {"decoder": 2e15}, "attention": {}, "similarity": 0, "total": 2e15}}
         out = {"mesh": vars(mesh), "batch": config.batch, "length": config.length, "accumulate": config.accumulate, "remat": ["full"], "steps": steps, "parameters": {"decoder": 1}, "trainable": {"decoder": 2**30}, "optimizer": {"decoder": 0}, "unsharded": {"bytes": 0, "share": 0.0, "most": ""},
                "flops": flops, "usable": 2**34, "batch_bytes": 0, "kept": {"decoder": 2**20, "between": 2**10}}
         if not fits(config, topology):
@@ -148,7 +148,7 @@ ANSWERS = {"fits": False, "rows": 8, "padded": 8, "length": 700, "images": 1, "q
 
 
 def test_a_stage_that_does_not_fit_is_said_so_in_the_last_line():
-    flops = {"counted": 2e12, "remat": 5e11, "floor": {"matrices": {"decoder": 1e12}, "attention": {"decoder": 4e11}, "similarity": 0, "total": 1.4e12}}
+    flops = {"counted": 2e12, "passes": 2e12, "remat": 5e11, "floor": {"matrices": {"decoder": 1e12}, "attention": {"decoder": 4e11}, "similarity": 0, "total": 1.4e12}}
     cost = {"fits": False, "needs": 40 * 2**30, "usable": 15.75 * 2**30, "message": "RESOURCE_EXHAUSTED: no room", "parameters": {"decoder": 2**30}, "trainable": {"decoder": 2**30}, "optimizer": {"decoder": 0}, "unsharded": {"bytes": 2**29, "share": 0.5, "most": "decoder/embed"}, "flops": flops,
             "mesh": {"replica": 1, "fsdp": 16, "tensor": 1}, "batch": 16, "length": 8, "accumulate": 1, "remat": ["full"], "steps": 10,
             "kept": {"decoder": 2**30, "between": 0}}

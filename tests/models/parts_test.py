@@ -1,3 +1,4 @@
+import functools
 import re
 
 import jax
@@ -7,7 +8,8 @@ import pytest
 
 from vlmjax import sharding
 from vlmjax.models.decoder import MLP
-from vlmjax.models.parts import products
+from vlmjax.models.parts import products, wide
+from vlmjax.train import flops
 
 
 def on(count, function, *args):
@@ -40,3 +42,32 @@ def test_gradients_of_kernels_need_no_transposed_copy():
     compiled = lambda: jax.jit(jax.grad(lambda params, x: jnp.sum(mlp.apply(params, x) ** 2))).lower(params, x).compile().as_text()
     written = lambda text: set(re.findall(r"= f32\[(?:96,80|64,80)\]", text))
     assert not written(on(1, compiled)) and written(compiled())
+
+
+PAIR = functools.partial(jnp.einsum, "btd,bsd->bts")
+
+
+def of_pair(dtype, function=lambda a, b: wide(PAIR, a, b)):
+    """→ (the product of two random arrays, the gradients of a sum of its squares)."""
+    a, b = (jax.random.normal(jax.random.key(i), shape, jnp.float32).astype(jnp.bfloat16).astype(dtype) for i, shape in enumerate(((2, 3, 16), (2, 5, 16))))
+    return function(a, b), jax.grad(lambda a, b: jnp.sum(function(a, b) ** 2), argnums=(0, 1))(a, b)
+
+
+def test_a_wide_product_of_bfloat16_is_that_of_the_same_numbers_in_float32():
+    """The product itself up to the order of sums; a gradient up to one rounding of what comes back and one of what goes out."""
+    (y, grads), (want, exact) = of_pair(jnp.bfloat16), of_pair(jnp.float32)
+    assert y.dtype == jnp.float32 and {g.dtype.name for g in grads} == {"bfloat16"}
+    np.testing.assert_allclose(y, want, rtol=1e-5, atol=1e-5)
+    for got, ref in zip(grads, exact):
+        assert np.linalg.norm(np.asarray(got, np.float32) - ref) <= 2**-7 * np.linalg.norm(ref)
+    plain = of_pair(jnp.float32, lambda a, b: PAIR(a, b, preferred_element_type=jnp.float32))
+    jax.tree.map(np.testing.assert_array_equal, of_pair(jnp.float32), plain)
+
+
+@pytest.mark.parametrize("argnums, count", [(0, 2), (1, 2), ((0, 1), 3)])
+def test_no_gradient_is_computed_that_nobody_asked_for(argnums, count):
+    """Nor does any product read float32, also where a layer is computed again."""
+    a, b = jnp.ones((2, 3, 16), jnp.bfloat16), jnp.ones((2, 5, 16), jnp.bfloat16)
+    for function in (lambda a, b: wide(PAIR, a, b), jax.checkpoint(lambda a, b: wide(PAIR, a, b))):
+        program = jax.make_jaxpr(jax.grad(lambda a, b: jnp.sum(function(a, b)), argnums=argnums))(a, b)
+        assert flops.of_jaxpr(program.jaxpr, passes=True) == flops.of_jaxpr(program.jaxpr) == count * 2 * 2 * 3 * 5 * 16

@@ -52,7 +52,7 @@ def test_a_refusal_for_memory_gives_its_number(message, gib):
 
 
 def test_the_roofline_is_the_longest_of_three():
-    counted = {"counted": 32 * 275e12, "floor": {"total": 20 * 275e12, "attention": {"encoder": 275e12, "decoder": 8 * 275e12}}}  # of 8, 4 count: half of causal attention
+    counted = {"counted": 32 * 275e12, "passes": 32 * 275e12, "floor": {"total": 20 * 275e12, "attention": {"encoder": 275e12, "decoder": 8 * 275e12}}}  # of 8, 4 count: half of causal attention
     one = {"flops": counted, "traffic": 0, "dcn": {}}
     roof = cost.roofline({**one, "collectives": {"all-gather": {"count": 1, "bytes": 0}}}, find("v4-64"))
     assert roof["step"] == pytest.approx(1.0) and roof["bound"] == "compute" and roof["mfu"] == pytest.approx(0.5) and roof["calibrated"] is False

@@ -1,5 +1,6 @@
 """Attention: who sees whom, rotary positions, and the projections around a plain attention that a kernel can replace."""
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -9,7 +10,7 @@ import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 
 from vlmjax.models.lora import LoRAConfig, adapt
-from vlmjax.models.parts import fan_in, name_axes, products
+from vlmjax.models.parts import fan_in, name_axes, products, wide
 
 Attend = Callable[[jax.Array, jax.Array, jax.Array, jax.Array | None], jax.Array]
 Cache = dict[str, Any]
@@ -84,7 +85,7 @@ def attend(q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array | None) -> 
     G = N // K
     # The heads of a group are folded into the query axis, Q = T·G: one product per key head, and k and v are not repeated.
     q = jnp.einsum("BTKGH->BKTGH", q.reshape(B, T, K, G, H)).reshape(B, K, T * G, H)
-    logits = jnp.einsum("BKQH,BSKH->BKQS", q, k, preferred_element_type=jnp.float32) * H**-0.5
+    logits = wide(functools.partial(jnp.einsum, "BKQH,BSKH->BKQS"), q, k) * H**-0.5
     if mask is not None:
         logits = jnp.where(jnp.repeat(mask, G, axis=1)[:, None], logits, jnp.finfo(jnp.float32).min)
     weights = softmax(logits).astype(v.dtype)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from vlmjax.models.attention import Asked, Attend, Attention, attend, rotations, take
 from vlmjax.models.lora import ATTENTION, LoRAConfig, adapt
-from vlmjax.models.parts import fan_in, look_up, name_axes, products
+from vlmjax.models.parts import fan_in, look_up, name_axes, products, wide
 from vlmjax.models.stack import Stack
 from vlmjax.stacks import segment_bounds, segment_name
 
@@ -147,13 +147,13 @@ class Decoder(nn.Module):
 
     def logits(self, hidden: jax.Array) -> jax.Array:
         """f[B, S, D] after the final norm → f32[B, S, V'], V' = config.vocabulary."""
-        times = functools.partial(products(), hidden.astype(self.dtype), preferred_element_type=jnp.float32)
-        kernel, inside = (name_axes(self.table, "vocab", "embed"), 1) if self.config.tied else (self.head, 0)
-        logits = times(kernel.astype(self.dtype), dimension_numbers=(((2,), (inside,)), ((), ())))
+        def times(kernel: jax.Array, inside: int) -> jax.Array:
+            return wide(functools.partial(products(), dimension_numbers=(((2,), (inside,)), ((), ()))), hidden.astype(self.dtype), kernel.astype(self.dtype))
+
+        logits = times(name_axes(self.table, "vocab", "embed"), 1) if self.config.tied else times(self.head, 0)
         if self.config.added:
             first, count = self.config.added
-            kernel = self.added_table.T if self.config.tied else self.added_head
-            new = times(kernel.astype(self.dtype), dimension_numbers=(((2,), (0,)), ((), ())))
+            new = times(self.added_table, 1) if self.config.tied else times(self.added_head, 0)
             logits = jnp.concatenate([logits[..., :first], new, logits[..., first + count :]], axis=-1)
         return name_axes(logits, "batch", "length", "vocab")
 

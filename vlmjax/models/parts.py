@@ -49,6 +49,34 @@ def _as_matrices(x: jax.Array, kernel: jax.Array, dimension_numbers: Any, precis
     return y.reshape(*x.shape[:-n], *outer)
 
 
+def wide(product: Callable[..., jax.Array], a: jax.Array, b: jax.Array) -> jax.Array:
+    """`product(a, b, preferred_element_type=float32)` of two arrays of one dtype, with gradients whose products read that dtype, too.
+
+    What comes back to it is float32. Products of float32 are exact (commands/common.py), in six passes on a TPU: of activations in bfloat16 it is rounded first, as
+    what comes back to every other layer is.
+    """
+    return product(a, b, preferred_element_type=jnp.float32) if a.dtype == jnp.float32 else _wide(product, (a.shape, b.shape), a, b)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def _wide(product, shapes, a, b):
+    return product(a, b, preferred_element_type=jnp.float32)
+
+
+def _wide_forward(product, shapes, a, b):
+    """Each is kept for the gradient of the other alone: that of something frozen would be a product for nothing."""
+    return product(a.value, b.value, preferred_element_type=jnp.float32), (a.value if b.perturbed else None, b.value if a.perturbed else None)
+
+
+def _wide_backward(product, shapes, residuals, g):
+    a, b = residuals
+    back = lambda function, shape, dtype: jax.linear_transpose(function, jax.ShapeDtypeStruct(shape, dtype))(g.astype(dtype))[0]
+    return (None if b is None else back(lambda x: product(x, b), shapes[0], b.dtype)), (None if a is None else back(lambda x: product(a, x), shapes[1], a.dtype))
+
+
+_wide.defvjp(_wide_forward, _wide_backward, symbolic_zeros=True)
+
+
 def fan_in(size: int, scale: float = 1.0) -> nn.initializers.Initializer:
     """Normal with standard deviation scale / √size: a contraction over `size` multiplies its input's deviation by `scale`."""
     return nn.initializers.normal(scale * size**-0.5)

@@ -19,8 +19,6 @@ from vlmjax.plan import cost, hlo
 from vlmjax.plan.topologies import Topology
 from vlmjax.train import build, flops
 
-# Products of float32 are exact everywhere, which takes a TPU six passes in bf16 (jax.lax.Precision.HIGHEST).
-PASSES = {"float32": 6}
 STOPS = (0,)  # an end token; which one changes nothing
 
 
@@ -72,7 +70,7 @@ def plan(asked: Questions, available: Mapping[str, nn.Module], dtype: str, mesh:
             return program.lower().compile(kernels.compiler_options(made.devices.flat[0].platform, whole.values()))
 
     began, programs = time.monotonic(), [traced(new) for new in ((1, asked.new) if asked.new > 1 else (1,))]
-    work = [flops.of_jaxpr(program.jaxpr.jaxpr) for program in programs]  # a loop of unknown length counts once: one token
+    work, passes = ([flops.of_jaxpr(program.jaxpr.jaxpr, each) for program in programs] for each in (False, True))  # a loop of unknown length counts once: one token
     try:
         made_for = [compiled(program) for program in programs]
     except jax.errors.JaxRuntimeError as error:
@@ -82,9 +80,9 @@ def plan(asked: Questions, available: Mapping[str, nn.Module], dtype: str, mesh:
     out |= {"fits": True, "peak": made_for[-1].memory_analysis().peak_memory_in_bytes, "compile_seconds": round(time.monotonic() - began, 1)}
     read = [hlo.Program(program.as_text()) for program in made_for]
     moved, dcn, traffic = [program.collectives() for program in read], [program.between_slices(topology.slices) for program in read], [program.traffic() for program in read]
-    out["prefill"] = part(work[0], moved[0], dcn[0], traffic[0], dtype, topology)
+    out["prefill"] = part(work[0], passes[0], moved[0], dcn[0], traffic[0], topology)
     if asked.new > 1:
-        out["token"] = part(work[1] - work[0], per_token(*moved, asked.new - 1), per_token(*dcn, asked.new - 1), max(0, traffic[1] - traffic[0]) // (asked.new - 1), dtype, topology)
+        out["token"] = part(work[1] - work[0], passes[1] - passes[0], per_token(*moved, asked.new - 1), per_token(*dcn, asked.new - 1), max(0, traffic[1] - traffic[0]) // (asked.new - 1), topology)
     seconds = out["prefill"]["roofline"]["step"] + (asked.new - 1) * out.get("token", out["prefill"])["roofline"]["step"]
     return {**out, "seconds": seconds, "answers_per_second": asked.rows * asked.questions / seconds}
 
@@ -101,5 +99,5 @@ def per_token(first: Mapping[str, Mapping[str, int]], all_: Mapping[str, Mapping
     return {kind: {"count": round(entry["count"]), "bytes": round(entry["bytes"])} for kind, entry in found.items() if round(entry["count"])}
 
 
-def part(work: int, collectives: Mapping[str, Mapping[str, int]], dcn: Mapping[str, Mapping[str, int]], traffic: int, dtype: str, topology: Topology) -> dict[str, Any]:
-    return {"flops": work, "collectives": collectives, "dcn": dcn, "traffic": traffic, "roofline": cost.bounds(work * PASSES.get(dtype, 1), traffic, collectives, dcn, topology)}
+def part(work: int, passes: int, collectives: Mapping[str, Mapping[str, int]], dcn: Mapping[str, Mapping[str, int]], traffic: int, topology: Topology) -> dict[str, Any]:
+    return {"flops": work, "collectives": collectives, "dcn": dcn, "traffic": traffic, "roofline": cost.bounds(passes, traffic, collectives, dcn, topology)}

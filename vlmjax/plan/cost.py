@@ -25,13 +25,13 @@ def stage(name: str, config: build.StageConfig, available: Mapping[str, nn.Modul
     fits: whether the compiler found room; then `peak` is the most the program holds at once, and `activations` what of it is neither parameters,
     optimizer nor batch; `kept`, see kept.py, is by component what of that the program as it is written keeps from forward to backward. Where
     there is no room, `needs` is what the compiler says it wanted, less than everything.
-    flops: `counted` on the traced step, scans and attention included; `remat` what of it is computed a second time, also inside an attention kernel; `floor` see train/floor.py.
+    flops: `counted` on the traced step, scans and attention included; `passes` the same where each pass of a product counts; `remat` what of it is computed a second time, also inside an attention kernel; `floor` see train/floor.py.
     """
     made = build.stage(name, config, available, precision, make_mesh(mesh, topology.devices()), steps)
     out = {"mesh": dict(made.mesh.shape), "batch": config.batch, "length": config.length, "images": config.images, "targets": config.targets, "accumulate": config.accumulate,
            "remat": sorted({part.remat for part in available.values() if hasattr(part, "remat")}), "steps": steps, **held(made), "kept": kept.stage(made)}
     counted, plain = count(made), count(build.stage(name, dataclasses.replace(config, attention="plain"), without_remat(available), precision, made.mesh, steps))
-    out["flops"] = {"counted": counted, "remat": counted - plain, "floor": floor.stage(made)}
+    out["flops"] = {"counted": counted, "passes": count(made, passes=True), "remat": counted - plain, "floor": floor.stage(made)}
     began = time.monotonic()
     try:
         compiled = made.compile()
@@ -47,8 +47,8 @@ def stage(name: str, config: build.StageConfig, available: Mapping[str, nn.Modul
     return {**out, "roofline": roofline(out, topology)}
 
 
-def count(made: build.Stage) -> int:
-    return flops.of_jaxpr(made.traced.jaxpr.jaxpr)
+def count(made: build.Stage, passes: bool = False) -> int:
+    return flops.of_jaxpr(made.traced.jaxpr.jaxpr, passes)
 
 
 def without_remat(available: Mapping[str, nn.Module]) -> dict[str, nn.Module]:
@@ -87,12 +87,12 @@ def refusal(message: str) -> dict[str, Any]:
 def roofline(cost: Mapping[str, Any], topology: Topology) -> dict[str, Any]:
     """A lower bound of the step's time: the longest of computing at the bf16 peak, HBM, ICI (all ports at once) and DCN at their full bandwidth, as if
     they overlapped perfectly. Never checked against a TPU."""
-    bound = bounds(cost["flops"]["counted"], cost["traffic"], cost["collectives"], cost["dcn"], topology)
+    bound = bounds(cost["flops"]["passes"], cost["traffic"], cost["collectives"], cost["dcn"], topology)
     return {**bound, "mfu": mfu(cost, topology, bound["step"])}
 
 
 def bounds(work: int, traffic: int, collectives: Mapping[str, Mapping[str, int]], dcn: Mapping[str, Mapping[str, int]], topology: Topology) -> dict[str, Any]:
-    """Seconds of each of the four alone, and which of them is the longest. work: FLOPs in bf16 of all chips; traffic and what the collectives bring, within a slice and
+    """Seconds of each of the four alone, and which of them is the longest. work: FLOPs in bf16 of all chips, each pass counted; traffic and what the collectives bring, within a slice and
     between slices: bytes of one chip."""
     chip, brought = topology.chip, lambda kinds: sum(kind["bytes"] for kind in kinds.values())
     seconds = {"compute": work / (topology.chips * chip.peak), "hbm": traffic / chip.hbm_bandwidth, "ici": brought(collectives) / (chip.ici_bandwidth / 2), "dcn": brought(dcn) / chip.dcn_bandwidth}
@@ -105,8 +105,8 @@ def mfu(cost: Mapping[str, Any], topology: Topology, step: float) -> float:
 
 
 def run_time(cost: Mapping[str, Any], topology: Topology, share: float, per_row: float = 1.0) -> dict[str, float]:
-    """Seconds per step and of the stage, chip-hours and examples per day, where the chips do `share` of their peak of the FLOPs that were counted, and never less than the roofline's time."""
-    step = max(cost["flops"]["counted"] / (share * topology.chips * topology.chip.peak), cost.get("roofline", {}).get("step", 0.0))
+    """Seconds per step and of the stage, chip-hours and examples per day, where the chips do `share` of their peak of the FLOPs that were counted, pass by pass, and never less than the roofline's time."""
+    step = max(cost["flops"]["passes"] / (share * topology.chips * topology.chip.peak), cost.get("roofline", {}).get("step", 0.0))
     return {"step": step, "stage": step * cost["steps"], "chip_hours": step * cost["steps"] * topology.chips / 3600, "examples_per_day": 86400 / step * cost["batch"] * per_row, "share": share}
 
 

@@ -99,9 +99,9 @@ def checkpoint_line(cost: Mapping[str, Any], topology: Topology) -> str:
 def flops_lines(cost: Mapping[str, Any]) -> list[str]:
     flops, floor = cost["flops"], cost["flops"]["floor"]
     items = [f"{part} {size / 1e12:,.1f}" for part, size in floor["matrices"].items() if size] + [f"attention of {part} {size / 1e12:,.1f}" for part, size in floor["attention"].items()]
-    over = flops["counted"] - flops["remat"]
+    over, again = flops["counted"] - flops["remat"], flops["passes"] - flops["counted"]
     return [f"  FLOPs          {flops['counted'] / 1e12:,.1f} T per step: floor {floor['total'] / 1e12:,.1f} ({', '.join(items)}), remat {flops['remat'] / 1e12:,.1f}, "
-            f"beyond the floor {100 * (over / floor['total'] - 1):+.1f} %"]
+            f"beyond the floor {100 * (over / floor['total'] - 1):+.1f} %" + (f"; further passes of products of float32 {again / 1e12:,.1f}" if again else "")]
 
 
 def clock(seconds: float) -> str:

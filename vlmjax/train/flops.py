@@ -14,24 +14,36 @@ def count(function, *args: Any) -> int:
     return of_jaxpr(jax.make_jaxpr(function)(*args).jaxpr)
 
 
-def of_jaxpr(jaxpr: core.Jaxpr) -> int:
+# Of a TPU, whose products are of bfloat16, for one of float32.
+PASSES = {jax.lax.Precision.HIGHEST: 6, jax.lax.Precision.HIGH: 3}
+
+
+def of_jaxpr(jaxpr: core.Jaxpr, passes: bool = False) -> int:
+    """passes: those that a TPU makes: a product that reads float32 counts as often as its precision takes passes in bfloat16."""
     total = 0
     for eqn in jaxpr.eqns:
         name = eqn.primitive.name
         if name == "dot_general":
             (contract, _), _ = eqn.params["dimension_numbers"]
             lhs = eqn.invars[0].aval.shape
-            total += 2 * math.prod(eqn.outvars[0].aval.shape) * math.prod(lhs[d] for d in contract)
+            total += 2 * math.prod(eqn.outvars[0].aval.shape) * math.prod(lhs[d] for d in contract) * (_passes(eqn) if passes else 1)
         elif name == "conv_general_dilated":
             out, kernel = eqn.outvars[0].aval.shape, eqn.invars[1].aval.shape
             features = kernel[eqn.params["dimension_numbers"].rhs_spec[0]]
-            total += 2 * math.prod(out) * math.prod(kernel) // features
+            total += 2 * math.prod(out) * math.prod(kernel) // features * (_passes(eqn) if passes else 1)
         elif name == "cond":
-            total += max(of_jaxpr(branch.jaxpr) for branch in eqn.params["branches"])
+            total += max(of_jaxpr(branch.jaxpr, passes) for branch in eqn.params["branches"])
         else:
             times = _times(name, eqn.params)
-            total += times * sum(of_jaxpr(inner) for inner in _inner(eqn.params))
+            total += times * sum(of_jaxpr(inner, passes) for inner in _inner(eqn.params))
     return total
+
+
+def _passes(eqn: core.JaxprEqn) -> int:
+    if all(var.aval.dtype.itemsize < 4 for var in eqn.invars):
+        return 1
+    precision = eqn.params["precision"]
+    return max(PASSES.get(side, 1) for side in (precision if isinstance(precision, tuple) else (precision,)))
 
 
 def _times(name: str, params: dict[str, Any]) -> int:
