@@ -1,9 +1,14 @@
+import functools
+
+import hypothesis
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from hypothesis import strategies as st
 
 from vlmjax import losses
+from vlmjax.train import flops
 
 ALL = np.ones(8, bool)
 
@@ -16,6 +21,73 @@ def test_next_token_is_the_weighted_sum_of_negative_log_likelihoods():
     want = -sum(weights[b, s] * np.log(p[b, s, targets[b, s]]) for b in range(2) for s in range(3))
     total, count, _ = losses.next_token(jnp.asarray(logits), jnp.asarray(targets), jnp.asarray(weights))
     np.testing.assert_allclose([total, count], [want, 5.0], rtol=1e-6)
+
+
+def read(kernels, hidden):
+    """A head of two kernels, as one with added tokens is."""
+    return jnp.concatenate([hidden @ kernels["head"], hidden @ kernels["added"]], axis=-1)
+
+
+def case(B, S, V, seed=0):
+    """→ (kernels, hidden f[B, S, 6], targets, weights with zeros among them)."""
+    rng = np.random.default_rng(seed)
+    normal = lambda *shape: jnp.asarray(rng.normal(size=shape), jnp.float32)
+    weights = rng.random((B, S)) * (rng.random((B, S)) < 0.7)
+    return {"head": normal(6, V - 2), "added": normal(6, 2)}, normal(B, S, 6), jnp.asarray(rng.integers(0, V, (B, S))), jnp.asarray(weights, jnp.float32)
+
+
+def whole(kernels, hidden, targets, weights):
+    return losses.next_token(read(kernels, hidden), targets, weights)
+
+
+@hypothesis.settings(max_examples=25, deadline=None)
+@hypothesis.given(B=st.sampled_from([1, 2, 4]), S=st.integers(1, 13), V=st.integers(3, 9), at_once=st.integers(1, 400), groups=st.sampled_from([1, 2, 4]), seed=st.integers(0, 99))
+def test_in_chunks_it_is_the_loss_of_all_logits(B, S, V, at_once, groups, seed):
+    """Sums and gradients, whatever divides what."""
+    args, before = case(B, S, V, seed), losses.LOGITS
+    losses.LOGITS = 4 * at_once
+    try:
+        chunked = lambda *args: losses.next_token_of(read, *args, losses.Split(groups))
+        got, grads = chunked(*args), jax.grad(lambda kernels, hidden: 3 * chunked(kernels, hidden, *args[2:])[0], argnums=(0, 1))(*args[:2])
+    finally:
+        losses.LOGITS = before
+    np.testing.assert_allclose(got, whole(*args), rtol=1e-5, atol=1e-5)
+    wanted = jax.grad(lambda kernels, hidden: 3 * whole(kernels, hidden, *args[2:])[0], argnums=(0, 1))(*args[:2])
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), grads, wanted)
+
+
+@pytest.mark.parametrize("learns, products", [(("head", "added", "hidden"), 3 * 9), (("hidden",), 2 * 9), (("added", "hidden"), 2 * 9 + 2), (("head",), 2 * 9 - 2), ((), 9)], ids=str)
+def test_no_logit_is_computed_twice_and_nothing_frozen_has_a_gradient(monkeypatch, learns, products):
+    """In products of one column of the vocabulary: forward, back to hidden, back to a kernel."""
+    kernels, hidden, targets, weights = case(2, 12, 9)
+    monkeypatch.setattr(losses, "LOGITS", 4 * 2 * 3 * 9)
+    learned = {name: value for name, value in {**kernels, "hidden": hidden}.items() if name in learns}
+
+    def loss(learned):
+        own = {**kernels, "hidden": hidden, **learned}
+        return losses.next_token_of(read, {name: own[name] for name in kernels}, own["hidden"], targets, weights)[0]
+
+    assert flops.count(jax.grad(loss) if learned else loss, learned) == products * 2 * 2 * 12 * 6
+    assert jax.tree.structure(jax.grad(loss)(learned)) == jax.tree.structure(learned)
+
+
+def test_logits_of_all_places_are_never_held(monkeypatch):
+    """By what the compiled program needs beside what it reads and gives back."""
+    monkeypatch.setattr(losses, "LOGITS", 2**25)
+    B, S, V, D = 2, 512, 50_000, 8
+    shapes = {"head": jax.ShapeDtypeStruct((D, V - 2), jnp.float32), "added": jax.ShapeDtypeStruct((D, 2), jnp.float32)}, jax.ShapeDtypeStruct((B, S, D), jnp.float32)
+    rest = jax.ShapeDtypeStruct((B, S), jnp.int32), jax.ShapeDtypeStruct((B, S), jnp.float32)
+    room = lambda function: jax.jit(jax.grad(lambda *args: function(*args)[0], argnums=(0, 1))).lower(*shapes, *rest).compile().memory_analysis().temp_size_in_bytes
+    assert room(functools.partial(losses.next_token_of, read)) < 4 * losses.LOGITS < B * S * V * 4 < room(whole)
+
+
+@pytest.mark.parametrize("V, learned, chunks", [(1000, True, 1), (1000, False, 2), (4000, True, 4)])
+def test_chunks_are_made_where_they_take_less_room(monkeypatch, V, learned, chunks):
+    """Each sums the gradients of the head, which have a size of their own."""
+    monkeypatch.setattr(losses, "LOGITS", 4 * 2 * 14 * 1000)
+    kernels, hidden, *rest = case(2, 16, V)
+    program = str(jax.make_jaxpr(jax.grad(lambda kernels, hidden: losses.next_token_of(read, kernels, hidden, *rest)[0], argnums=(0, 1) if learned else 1))(kernels, hidden))
+    assert (f"length={chunks}" in program) == (chunks > 1) and ("scan[" in program) == (chunks > 1)
 
 
 def test_contrastive_with_distinct_pairs_is_clips_loss():

@@ -1,4 +1,9 @@
 """Losses as sums and counts: they are added up over micro-batches and devices and divided once."""
+import functools
+import math
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 
@@ -19,6 +24,102 @@ def next_token(logits: jax.Array, targets: jax.Array, weights: jax.Array) -> tup
     logits = logits.astype(jnp.float32)
     correct = (jnp.argmax(logits, axis=-1) == targets).astype(jnp.float32)
     return -jnp.sum(log_probabilities(logits, targets) * weights), jnp.sum(weights), jnp.sum(correct * weights)
+
+
+# Bytes of float32 logits that a device makes at once, where the supervised places of its rows are cut into chunks.
+LOGITS = 256 * 2**20
+
+Kernels = Mapping[str, jax.Array]
+Read = Callable[[Kernels, jax.Array], jax.Array]  # kernels of a head, f[..., S, D] → f32[..., S, V]
+Sums = tuple[jax.Array, jax.Array, jax.Array]
+
+
+class Split(NamedTuple):
+    """How a batch lies on devices: rows in so many groups, over these axes of the mesh; the vocabulary in so many parts."""
+
+    groups: int = 1
+    axes: tuple[str, ...] = ()
+    vocabulary: int = 1
+
+
+def next_token_of(read: Read, kernels: Kernels, hidden: jax.Array, targets: jax.Array, weights: jax.Array, split: Split = Split()) -> Sums:
+    """`next_token` of `read(kernels, hidden)`, without holding the logits of all places where these take much room.
+
+    hidden f[B, S, D], targets i32[B, S], weights f32[B, S]. Logits are made for a chunk of the places of each row at a time, at most LOGITS bytes of them on a device; for all
+    places at once where that takes less than a chunk and the sums of gradients that chunks need. Their gradient is made there and then, while they are at hand: the sum of losses is
+    linear in what will come back, a number. So nothing is computed twice, and what is kept for the backward pass is what it hands on, the gradients of hidden and
+    kernels; a kernel that is frozen gets none.
+
+    Over chunks the gradient of the kernels is summed in float32, in each group of rows by itself, and over groups once.
+    """
+    return _next_token_of(read, split, dict(kernels), hidden, targets, weights)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def _next_token_of(read, split, kernels, hidden, targets, weights):
+    return _in_chunks(read, split, {}, kernels, hidden, targets, weights, onward=False)[0]
+
+
+def _next_token_forward(read, split, kernels, hidden, targets, weights):
+    learned, fixed = ({name: kernel.value for name, kernel in kernels.items() if kernel.perturbed == learns} for learns in (True, False))
+    sums, own, back = _in_chunks(read, split, learned, fixed, hidden.value, targets.value, weights.value, onward=hidden.perturbed)
+    return sums, ({**dict.fromkeys(fixed), **own}, back)
+
+
+def _next_token_backward(read, split, residuals, g):
+    times = lambda grad: None if grad is None else grad * g[0].astype(grad.dtype)
+    kernels, back = residuals
+    return {name: times(grad) for name, grad in kernels.items()}, times(back), None, None
+
+
+_next_token_of.defvjp(_next_token_forward, _next_token_backward, symbolic_zeros=True)
+
+
+def _in_chunks(read, split, learned, fixed, hidden, targets, weights, onward):
+    """→ (sums, gradients of the learned kernels, gradient of hidden, None unless it is asked to go onward)."""
+    B, S = targets.shape
+    groups = split.groups if B % split.groups == 0 else 1
+    V = jax.eval_shape(read, {**learned, **fixed}, hidden).shape[-1]
+    logits, summed = (4 * math.ceil(size / split.vocabulary) for size in (B // groups * S * V, sum(kernel.size for kernel in learned.values())))
+    chunks = min(S, math.ceil(logits / LOGITS)) if logits > LOGITS + summed else 1
+    of_group = functools.partial(_group, read, learned, fixed, chunks=chunks, onward=onward)
+    if groups == 1:
+        return of_group(hidden, targets, weights)
+    # Each group of rows is a program of its own: no sum over devices inside the loop over chunks.
+    parted = [x.reshape(groups, B // groups, *x.shape[1:]) for x in (hidden, targets, weights)]
+    sums, own, back = jax.vmap(of_group, spmd_axis_name=split.axes or None)(*parted)
+    total = functools.partial(jax.tree.map, functools.partial(jnp.sum, axis=0))
+    return total(sums), total(own), back.reshape(hidden.shape) if onward else None
+
+
+def _group(read, learned, fixed, hidden, targets, weights, chunks, onward):
+    B, S = targets.shape
+    size = math.ceil(S / chunks)
+    size = next((smaller for smaller in range(size, size // 2, -1) if S % smaller == 0), size)  # else the last chunk is filled with places of no weight
+    chunks = math.ceil(S / size)
+    pad = size * chunks - S
+
+    def one(hidden, targets, weights):
+        asked = {"kernels": learned, **({"hidden": hidden} if onward else {})}
+        logits, pull = jax.vjp(lambda asked: read({**asked["kernels"], **fixed}, asked.get("hidden", hidden)), asked)
+        total, from_logits, rest = jax.vjp(lambda logits: (lambda total, *rest: (total, rest))(*next_token(logits, targets, weights)), logits, has_aux=True)
+        back = pull(from_logits(jnp.ones_like(total))[0])[0] if learned or onward else asked
+        return (total, *rest), back["kernels"], back.get("hidden")
+
+    if chunks == 1:
+        return one(hidden, targets, weights)
+
+    def cut(x):
+        return jnp.moveaxis(jnp.pad(x, ((0, 0), (0, pad), *((0, 0),) * (x.ndim - 2))).reshape(B, chunks, size, *x.shape[2:]), 1, 0)
+
+    def step(carry, part):
+        sums, own, back = one(*part)
+        return jax.tree.map(lambda a, b: a + b.astype(a.dtype), carry, (sums, own)), back
+
+    start = (jnp.zeros((), jnp.float32),) * 3, {name: jnp.zeros(kernel.shape, jnp.float32) for name, kernel in learned.items()}
+    (sums, own), back = jax.lax.scan(step, start, tuple(map(cut, (hidden, targets, weights))))
+    own = {name: grad.astype(learned[name].dtype) for name, grad in own.items()}
+    return sums, own, jnp.moveaxis(back, 0, 1).reshape(B, size * chunks, -1)[:, :S] if onward else None
 
 
 def contrastive(image: jax.Array, text: jax.Array, scale: jax.Array, pair: jax.Array, real: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:

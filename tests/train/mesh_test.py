@@ -1,10 +1,12 @@
 """Eight devices in three shapes compute what one device computes."""
+import re
+
 import jax
 import numpy as np
 import pytest
 
 from tests.train import tiny
-from vlmjax import optim, param_rules, sharding
+from vlmjax import losses, optim, param_rules, sharding
 from vlmjax.models.vlm import merge, pick
 from vlmjax.train import build, loop, step
 
@@ -52,6 +54,19 @@ def test_splash_on_a_mesh_gives_the_losses_of_the_plain_attention(alone):
     for path, want in alone[0].items():
         assert np.linalg.norm(grads[path] - want) <= 1e-5 * np.linalg.norm(want), path
     np.testing.assert_allclose(losses, alone[1], rtol=1e-4)
+
+
+def test_logits_in_chunks_on_a_mesh_give_the_losses_of_all_at_once(alone, monkeypatch):
+    """Two places of a row at a time, and not one collective more: gradients of the head are summed over devices once, not in each chunk."""
+    mesh = sharding.make_mesh(sharding.MeshConfig(fsdp=4, tensor=2))
+    collectives = lambda: len(re.findall(r" (?:all-gather|all-reduce|all-to-all|collective-permute|reduce-scatter)\(", tiny.stage(mesh=mesh, trainable=INSTRUCT, steps=6).compile().as_text()))
+    at_once = collectives()
+    monkeypatch.setattr(losses, "LOGITS", 2 * 2 * 24 * 4)
+    assert collectives() == at_once
+    grads, found, _ = five_steps(mesh)
+    for path, want in alone[0].items():
+        assert np.linalg.norm(grads[path] - want) <= 1e-5 * np.linalg.norm(want), path
+    np.testing.assert_allclose(found, alone[1], rtol=1e-4)
 
 
 def test_gradient_accumulation_changes_nothing_but_the_order_of_sums(alone):

@@ -1,6 +1,7 @@
 """Language models of the Llama family: RMSNorm, rotary positions, grouped heads, gated MLP."""
 import dataclasses
 import functools
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import flax.linen as nn
@@ -109,7 +110,7 @@ class Decoder(nn.Module):
         c = self.config
         self.table = self.param("embed", fan_in(c.width), (c.vocab, c.width), jnp.float32)
         if not c.tied:
-            self.head = self.param("head", fan_in(c.width), (c.width, c.vocab), jnp.float32)
+            self.head_kernel = self.param("head", fan_in(c.width), (c.width, c.vocab), jnp.float32)
         if c.added:
             self.added_table = self.param("added_embed", fan_in(c.width), (c.added[1], c.width), jnp.float32)
             if not c.tied:
@@ -145,21 +146,35 @@ class Decoder(nn.Module):
         x, cache = self.layers(x, rotations(positions, c.theta, c.head_dim, mask.shape[-1]), mask, cache, start, asked)
         return name_axes(self.norm(x), "batch", "length", "embed"), cache
 
+    def head(self) -> dict[str, jax.Array]:
+        """What logits are read with (`read`), in the activations' dtype: {"table": f[V, D]} where it is tied, else {"head": f[D, V]}; with added tokens also {"added_…"}."""
+        tied = self.config.tied
+        kernels = {"table": name_axes(self.table, "vocab", "embed")} if tied else {"head": name_axes(self.head_kernel, "embed", "vocab")}
+        if self.config.added:
+            kernels |= {"added_table": self.added_table} if tied else {"added_head": self.added_head}
+        return {name: kernel.astype(self.dtype) for name, kernel in kernels.items()}
+
     def logits(self, hidden: jax.Array) -> jax.Array:
         """f[B, S, D] after the final norm → f32[B, S, V'], V' = config.vocabulary."""
-        def times(kernel: jax.Array, inside: int) -> jax.Array:
-            return wide(functools.partial(products(), dimension_numbers=(((2,), (inside,)), ((), ()))), hidden.astype(self.dtype), kernel.astype(self.dtype))
-
-        logits = times(name_axes(self.table, "vocab", "embed"), 1) if self.config.tied else times(self.head, 0)
-        if self.config.added:
-            first, count = self.config.added
-            new = times(self.added_table, 1) if self.config.tied else times(self.added_head, 0)
-            logits = jnp.concatenate([logits[..., :first], new, logits[..., first + count :]], axis=-1)
-        return name_axes(logits, "batch", "length", "vocab")
+        return name_axes(read(self.config, self.head(), hidden), "batch", "length", "vocab")
 
     def everything(self) -> jax.Array:
         tokens = jnp.zeros((1, 1), jnp.int32)
         return self.logits(self(self.embed(tokens), tokens, jnp.ones((1, 1, 1), bool))[0])
+
+
+def read(config: DecoderConfig, kernels: Mapping[str, jax.Array], hidden: jax.Array) -> jax.Array:
+    """Logits, f32[B, S, V'], of f[B, S, D] after the final norm; kernels: of `Decoder.head`."""
+    def times(name: str) -> jax.Array:
+        kernel, inside = kernels[name], 1 if name.endswith("table") else 0
+        return wide(functools.partial(products(), dimension_numbers=(((2,), (inside,)), ((), ()))), hidden.astype(kernel.dtype), kernel)
+
+    own = "table" if config.tied else "head"
+    logits = times(own)
+    if config.added:
+        first, count = config.added
+        logits = jnp.concatenate([logits[..., :first], times(f"added_{own}"), logits[..., first + count :]], axis=-1)
+    return logits
 
 
 def init_cache(

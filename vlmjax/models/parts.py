@@ -22,9 +22,16 @@ def name_axes(x: jax.Array, *names: str | None) -> jax.Array:
     mesh, rules = jax.sharding.get_abstract_mesh(), dict(nn.get_logical_axis_rules())
     if mesh.empty or not rules:
         return x
-    axes = [rules.get(name) for name in names]
-    parts = [math.prod(mesh.shape[a] for a in ((axis,) if isinstance(axis, str) else axis or ())) for axis in axes]
-    return jax.lax.with_sharding_constraint(x, PartitionSpec(*(axis if size % part == 0 else None for axis, size, part in zip(axes, x.shape, parts))))
+    splits = [split_over(name) for name in names]
+    return jax.lax.with_sharding_constraint(x, PartitionSpec(*(axes or None if size % parts == 0 else None for (axes, parts), size in zip(splits, x.shape))))
+
+
+def split_over(name: str) -> tuple[tuple[str, ...], int]:
+    """The mesh axes that an axis of activations is split over, and into how many parts; ((), 1) outside of a step."""
+    mesh, rules = jax.sharding.get_abstract_mesh(), dict(nn.get_logical_axis_rules())
+    axes = () if mesh.empty or not rules.get(name) else rules[name]
+    axes = (axes,) if isinstance(axes, str) else tuple(axes)
+    return axes, math.prod(mesh.shape[axis] for axis in axes)
 
 
 def products() -> Callable[..., jax.Array]:

@@ -97,10 +97,17 @@ class VLM:
             return hidden, captured["intermediates"]
         return self.decoder.apply(*inputs, asked=asked, rngs=dropout(key, "decoder"))[0]
 
+    def supervised(self, params: Params, batch: Batch, key: jax.Array | None = None) -> jax.Array:
+        """f[B, S, D] after the decoder's final norm at the batch's `target_positions`."""
+        places = batch["target_positions"]
+        return self.hidden(params, batch, key=key, asked=places) if self.decoder.asked_only else pick(self.hidden(params, batch, key=key), places)
+
+    def head(self, params: Params) -> dict[str, jax.Array]:
+        """What `decoder.read` reads logits with."""
+        return self.decoder.apply({"params": params["decoder"]}, method="head")
+
     def logits(self, params: Params, batch: Batch, key: jax.Array | None = None) -> jax.Array:
         """f32[B, S, V] at the batch's `target_positions`."""
-        places = batch["target_positions"]
-        picked = self.hidden(params, batch, key=key, asked=places) if self.decoder.asked_only else pick(self.hidden(params, batch, key=key), places)
-        logits = self.decoder.apply({"params": params["decoder"]}, picked, method="logits")
+        logits = self.decoder.apply({"params": params["decoder"]}, self.supervised(params, batch, key), method="logits")
         chex.assert_shape(logits, (*batch["target_positions"].shape, self.decoder.config.vocabulary))
         return logits

@@ -13,6 +13,7 @@ from vlmjax.data.example import Example, Turn
 from vlmjax.data.processor import Processor
 from vlmjax.models.patch_embed import normalise
 from vlmjax.models.stack import hidden_states
+from vlmjax.train import build
 from vlmjax.weights import FAMILIES
 
 NEW_TOKENS = 12
@@ -84,8 +85,10 @@ def language_model(model: Bundle, prompts: Sequence[tuple[str, Sequence[bytes]]]
     row, _ = raw.row([[example]], need.head + need.tail, len(images), need.supervised)
     batch = stack([row]) | model.pack_pixels([[model.pixels(image) for image in images]], len(images))
 
+    next_token = build.loss_of(model.vlm, "next_token")
+
     def loss(params):
-        total, count, _ = losses.next_token(model.vlm.logits(params, batch), batch["targets"], batch["weights"])
+        total, count, _ = next_token(params, batch)
         return total / count
 
     return out | _loss_and_gradient(model, loss, trainable)

@@ -17,6 +17,7 @@ from vlmjax.data import batch as batches
 from vlmjax.errors import UserError, did_you_mean
 from vlmjax.models import clip, decoder, param_shapes, projector, vit
 from vlmjax.models.attention import BySegments
+from vlmjax.models.parts import split_over
 from vlmjax.models.vlm import VLM
 from vlmjax.train import apart, state, step
 from vlmjax.train.settings import CompileConfig, Component, ModelConfig, Precision, StageConfig
@@ -213,7 +214,9 @@ def loss_of(model: Any, objective: str) -> step.Loss:
             return losses.contrastive(image, text, model.logit_scale(params), batch["pair"], batch["image_mask"][:, 0])
     else:
         def loss(params, batch, key=None):
-            return losses.next_token(model.logits(params, batch, key), batch["targets"], batch["weights"])
+            axes, groups = split_over("batch")
+            split = losses.Split(groups, axes, split_over("vocab")[1])
+            return losses.next_token_of(functools.partial(decoder.read, model.decoder.config), model.head(params), model.supervised(params, batch, key), batch["targets"], batch["weights"], split)
     return loss
 
 
