@@ -133,6 +133,8 @@ def test_a_mesh_changes_nothing(saved):
     assert not split.params["decoder"]["embed"].sharding.is_fully_replicated
     images = [[IMAGE], []]
     assert split.generate(PROMPTS, images, max_new_tokens=4) == tiny.model().generate(PROMPTS, images, max_new_tokens=4)
+    batch = split.raw_prompts(PROMPTS, images)[0]
+    assert np.array_equal([*split.grow(batch, 4)][-1], split.answer(batch, 4))  # token by token, the state of answers lying on the mesh
     assert all(np.array_equal(leaf, tiny.parameters()[path]) for path, leaf in split.by_layer().items())
     placed = {path: jax.device_put(leaf, sharding.replicated(mesh)) for path, leaf in tiny.parameters().items()}
     again = bundle.make(train_tiny.modules(), placed, tiny.TOKENIZER, split.template, split.layout)

@@ -2,7 +2,7 @@
 import contextlib
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -70,12 +70,24 @@ class Bundle:
 
     def reply(self, turns: Sequence[Turn], images: Sequence[Picture] = (), max_new_tokens: int = 256, sampling: decode.Sampling | None = None, seed: int = 0) -> str:
         """The answer to a conversation that ends with a turn of the user, in the model's template; `<image>` in the turns is the place of one of `images`."""
-        turns = tuple(turns)
+        return self.text(self.answer(self._conversation(tuple(turns), images), max_new_tokens, sampling, seed)[0, 0])
+
+    def stream(self, turns: Sequence[Turn], images: Sequence[Picture] = (), max_new_tokens: int = 256, sampling: decode.Sampling | None = None, seed: int = 0) -> Iterator[str]:
+        """`reply` while it is made: pieces that joined are the answer, one for each token but those that end inside a character."""
+        said = text = ""
+        for ids in self.grow(self._conversation(tuple(turns), images), max_new_tokens, sampling, seed):
+            text = self.text(ids[0, 0])
+            if not text.endswith("\ufffd"):
+                yield text[len(said) :]
+                said = text
+        yield text[len(said) :]
+
+    def _conversation(self, turns: tuple[Turn, ...], images: Sequence[Picture]) -> dict[str, np.ndarray]:
+        """A batch of one row."""
         encoded = self.processor.encode(turns, True)
         length, keys = len(encoded.head.tokens) + len(encoded.tail), tuple(map(str, range(len(images))))
         T = _BUCKET * 2 ** max(0, (-(-length // _BUCKET) - 1).bit_length())  # doubling: a conversation that grows is compiled for a few lengths
-        batch = stack([self.processor.prompt_row([(keys, [turns])], T, len(images), 1)[0]]) | self.pack_pixels([[self.pixels(image) for image in images]], len(images))
-        return self.text(self.answer(batch, max_new_tokens, sampling, seed)[0, 0])
+        return stack([self.processor.prompt_row([(keys, [turns])], T, len(images), 1)[0]]) | self.pack_pixels([[self.pixels(image) for image in images]], len(images))
 
     def logits(self, prompt: str, images: Sequence[Picture] | None = None) -> np.ndarray:
         """f32[T, V] after each token of a raw prompt (see `generate`); T counts the tokens of its images."""
@@ -118,14 +130,32 @@ class Bundle:
 
     def answer(self, batch: Mapping[str, np.ndarray], max_new_tokens: int, sampling: decode.Sampling | None = None, seed: int = 0) -> np.ndarray:
         """i32[B, Q, max_new_tokens]: answers to the questions of each row (see decode.py), greedy or drawn by `sampling` and seed."""
+        drawn = self._check_asked(max_new_tokens, sampling, seed)
+        return self.run(("answer", max_new_tokens, sampling), decode.make_generate(self.vlm, max_new_tokens, self.tokenizer.stops, sampling), batch, *drawn)
+
+    def grow(self, batch: Mapping[str, np.ndarray], max_new_tokens: int, sampling: decode.Sampling | None = None, seed: int = 0) -> Iterator[np.ndarray]:
+        """`answer` after each token, until all have ended: i32[B, Q, max_new_tokens] with decode.AFTER_END where nothing stands yet."""
+        drawn = self._check_asked(max_new_tokens, sampling, seed)
+        begin, extend = decode.make_steps(self.vlm, max_new_tokens, self.tokenizer.stops, sampling)
+        rows = len(batch["tokens"])
+        batch, drawn = self._placed(batch, drawn)
+        growing, asked = self._call(("begin", max_new_tokens, sampling), begin, self.params, batch, *drawn)
+        for tokens in range(1, max_new_tokens + 1):
+            if tokens > 1:
+                growing = self._call(("extend", max_new_tokens, sampling), extend, self.params, growing, asked, np.int32(tokens), *drawn, donate=1)
+            yield np.asarray(growing.answers)[:rows]
+            if np.asarray(growing.ended)[:rows].all():
+                return
+
+    def _check_asked(self, max_new_tokens: int, sampling: decode.Sampling | None, seed: int) -> tuple[np.uint32, ...]:
+        """→ the seed, where something is drawn."""
         if self.vlm is None:
             raise UserError("model: it has no language model, so it cannot answer")
         if max_new_tokens < 1:
             raise UserError(f"max_new_tokens: {max_new_tokens} is less than 1")
         if not 0 <= seed < 2**32:
             raise UserError(f"seed: {seed} is not between 0 and 2**32 - 1")
-        drawn = () if sampling is None else (np.uint32(seed),)
-        return self.run(("answer", max_new_tokens, sampling), decode.make_generate(self.vlm, max_new_tokens, self.tokenizer.stops, sampling), batch, *drawn)
+        return () if sampling is None else (np.uint32(seed),)
 
     def pixel_features(self, pixels: np.ndarray) -> np.ndarray:
         """u8[B, size, size, 3] → f32[B, J] of the dual tower, not normalised."""
@@ -180,18 +210,27 @@ class Bundle:
     def run(self, name: Any, fn: Callable, batch: Mapping[str, np.ndarray], *whole: np.ndarray) -> np.ndarray:
         """fn(params, batch, *whole), compiled once per name and shape. Rows are padded with empty ones to split evenly over the mesh; `whole` is not split."""
         rows = len(next(iter(batch.values())))
+        batch, whole = self._placed(batch, whole)
+        return np.asarray(self._call(name, fn, self.params, batch, *whole, gather=True))[:rows]
+
+    def _placed(self, batch: Mapping[str, np.ndarray], whole: tuple[np.ndarray, ...]) -> tuple[Mapping[str, Any], tuple[Any, ...]]:
+        if self.mesh is None:
+            return batch, whole
+        rows, parts = len(next(iter(batch.values()))), sharding.row_shards(self.mesh)
+        batch = {key: np.pad(value, [(0, -rows % parts)] + [(0, 0)] * (value.ndim - 1)) for key, value in batch.items()}
+        return jax.device_put(batch, sharding.batch(self.mesh)), jax.device_put(whole, sharding.replicated(self.mesh))
+
+    def _call(self, name: Any, fn: Callable, *args: Any, gather: bool = False, donate: int | None = None) -> Any:
+        """gather: what comes out lies whole on every device. donate: the argument whose memory is used again."""
         with contextlib.ExitStack() as stack_:
             stack_.enter_context(jax.default_matmul_precision("highest"))
             place, platform = {}, self.mesh.devices.flat[0].platform if self.mesh is not None else jax.default_backend()
             if self.mesh is not None:
-                parts = sharding.row_shards(self.mesh)
-                batch = {key: np.pad(value, [(0, -rows % parts)] + [(0, 0)] * (value.ndim - 1)) for key, value in batch.items()}
-                batch, whole = jax.device_put(batch, sharding.batch(self.mesh)), jax.device_put(whole, sharding.replicated(self.mesh))
                 stack_.enter_context(build.context(self.mesh))
-                place = {"out_shardings": sharding.replicated(self.mesh)}
+                place = {"out_shardings": sharding.replicated(self.mesh)} if gather else {}
             if name not in self._programs:
-                self._programs[name] = jax.jit(fn, **place, compiler_options=kernels.compiler_options(platform, self.parts.values()))
-            return np.asarray(self._programs[name](self.params, batch, *whole))[:rows]
+                self._programs[name] = jax.jit(fn, **place, donate_argnums=() if donate is None else donate, compiler_options=kernels.compiler_options(platform, self.parts.values()))
+            return self._programs[name](*args)
 
     def with_adapters(self, how: str) -> "Bundle":
         """how: `on` (this bundle), `off` (without them: the model they were put into, bit for bit) or `merged` (added to the kernels beside them)."""

@@ -12,7 +12,7 @@ keeps the questions apart: the order of slots means nothing.
 """
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -65,6 +65,24 @@ def choose(logits: jax.Array, sampling: Sampling | None, seed: jax.Array | None,
     return jax.vmap(jax.random.categorical)(keys, logits.reshape(B * Q, -1)).reshape(B, Q).astype(jnp.int32)
 
 
+class Growing(NamedTuple):
+    """Answers as far as they are. step: tokens of each; answers: i32[B, Q, max_new_tokens]; ended: bool[B, Q], nothing more comes; k_segments, k_positions: i32[B, S]; cache: of all S slots."""
+
+    step: jax.Array
+    answers: jax.Array
+    ended: jax.Array
+    k_segments: jax.Array
+    k_positions: jax.Array
+    cache: Any
+
+
+class Asked(NamedTuple):
+    """What does not change while answers grow. own: segments, parents and positions of the questions' last tokens, i32[B, Q]; k_prefix: bool[B, S]."""
+
+    own: dict[str, jax.Array]
+    k_prefix: jax.Array
+
+
 def make_generate(vlm: VLM, max_new_tokens: int, stops: Sequence[int], sampling: Sampling | None = None) -> Callable[..., jax.Array]:
     """→ fn(params, batch[, seed]) -> i32[B, Q, max_new_tokens], pure and jittable: answers up to and with one of `stops`, then `AFTER_END`; greedy, or drawn by
     `sampling` and seed, a u32 scalar.
@@ -72,6 +90,20 @@ def make_generate(vlm: VLM, max_new_tokens: int, stops: Sequence[int], sampling:
     The batch follows the contract, with `target_positions` i32[B, Q] at the last prompt token of each question and `weights`
     f32[B, Q] 0 where a row has fewer questions. A row's answers depend on nothing in the other rows; drawn ones also on its place.
     """
+    begin, extend = make_steps(vlm, max_new_tokens, stops, sampling)
+
+    def generate(params, batch, seed=None):
+        growing, asked = begin(params, batch, seed)
+        if max_new_tokens == 1:
+            return growing.answers  # no loop is compiled that would never turn
+        return extend(params, growing, asked, max_new_tokens, seed).answers
+
+    return generate
+
+
+def make_steps(vlm: VLM, max_new_tokens: int, stops: Sequence[int], sampling: Sampling | None = None) -> tuple[Callable[..., tuple[Growing, Asked]], Callable[..., Growing]]:
+    """The two parts of `make_generate`, for who wants to see answers grow: begin(params, batch[, seed]) reads the prompts and writes the first tokens;
+    extend(params, growing, asked, until[, seed]) goes on until answers have so many tokens or all have ended."""
     def logits(params, hidden):
         return vlm.decoder.apply({"params": params["decoder"]}, hidden, method="logits")
 
@@ -84,7 +116,7 @@ def make_generate(vlm: VLM, max_new_tokens: int, stops: Sequence[int], sampling:
     alone = lambda cache: {name: {key: leaf[0] if name in single else leaf for key, leaf in own.items()} for name, own in cache.items()}
     stacked = lambda cache: {name: {key: leaf[None] if name in single else leaf for key, leaf in own.items()} for name, own in cache.items()}
 
-    def generate(params, batch, seed=None):
+    def begin(params, batch, seed=None):
         B, T = batch["tokens"].shape
         Q = batch["target_positions"].shape[1]
         S = T + Q * (max_new_tokens - 1)  # the last token of an answer is never read
@@ -106,31 +138,32 @@ def make_generate(vlm: VLM, max_new_tokens: int, stops: Sequence[int], sampling:
         first = choose(logits(params, hidden), sampling, seed, 0)
         first = jnp.where(asked, first, AFTER_END)
         answers = jnp.full((B, Q, max_new_tokens), AFTER_END, jnp.int32).at[:, :, 0].set(first)
-        if max_new_tokens == 1:
-            return answers  # no loop is compiled that would never turn
+        return Growing(jnp.int32(1), answers, ~asked | ends(first), k_segments, k_positions, cache), Asked(own, k_prefix)
 
-        def unfinished(state):
-            step, _, ended, *_ = state
-            return (step < max_new_tokens) & ~jnp.all(ended)
+    def extend(params, growing, asked, until, seed=None):
+        own, Q = asked.own, growing.answers.shape[1]
+        T = asked.k_prefix.shape[1] - Q * (max_new_tokens - 1)
 
-        def extend(state):
+        def unfinished(growing):
+            return (growing.step < until) & ~jnp.all(growing.ended)
+
+        def token(growing):
             """Reads token step-1 of every answer and writes token `step`."""
-            step, answers, ended, k_segments, k_positions, cache = state
+            step, answers, ended, k_segments, k_positions, cache = growing
             token = jax.lax.dynamic_index_in_dim(answers, step - 1, axis=2, keepdims=False)  # [B, Q]
             positions, start = own["positions"] + step, T + Q * (step - 1)
             k_segments = jax.lax.dynamic_update_slice(k_segments, own["segments"], (0, start))
             k_positions = jax.lax.dynamic_update_slice(k_positions, positions, (0, start))
-            mask = attention.visible(own["segments"], positions, own["parents"], k_segments, k_positions, k_prefix)  # [B, Q, S]
+            mask = attention.visible(own["segments"], positions, own["parents"], k_segments, k_positions, asked.k_prefix)  # [B, Q, S]
             x = vlm.decoder.apply({"params": params["decoder"]}, token, method="embed")
             hidden, cache = vlm.decoder.apply({"params": params["decoder"]}, x, positions, mask, cache=stacked(cache), start=start)
             token = jnp.where(ended, AFTER_END, choose(logits(params, hidden), sampling, seed, step))
             answers = jax.lax.dynamic_update_slice(answers, token[:, :, None], (0, 0, step))
-            return step + 1, answers, ended | ends(token), k_segments, k_positions, alone(cache)
+            return Growing(step + 1, answers, ended | ends(token), k_segments, k_positions, alone(cache))
 
-        state = (jnp.int32(1), answers, ~asked | ends(first), k_segments, k_positions, cache)
-        return jax.lax.while_loop(unfinished, extend, state)[1]
+        return jax.lax.while_loop(unfinished, token, growing)
 
-    return generate
+    return begin, extend
 
 
 def until(ids: list[int], stops: Sequence[int]) -> list[int]:

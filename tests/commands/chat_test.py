@@ -7,7 +7,7 @@ import pytest
 
 from tests.data.tiny import png
 from tests.evaluate import tiny
-from vlmjax import bundle, pretrained
+from vlmjax import bundle, decode, pretrained
 from vlmjax.__main__ import main
 from vlmjax.commands import chat
 from vlmjax.data import conversation
@@ -94,9 +94,46 @@ def test_at_a_terminal_a_mistake_does_not_end_the_conversation(saved, capsys, mo
     assert err.splitlines()[0] == chat.HELP and "none.png: " in err.splitlines()[1] and out == f"> > {model().reply((Turn('user', 'is it red?'),), (), 4)}\n> "
 
 
+def test_at_a_terminal_an_answer_can_be_stopped(saved, capsys, monkeypatch):
+    """It is forgotten, and the conversation goes on."""
+    whole, asked = bundle.Bundle.stream, []
+
+    def stream(self, turns, *args):
+        asked.append(turns)
+        yield next(whole(self, turns, *args))
+        raise KeyboardInterrupt
+
+    terminal = io.StringIO("is it red?\nis it blue?\n")
+    terminal.isatty = lambda: True
+    monkeypatch.setattr("sys.stdin", terminal)
+    monkeypatch.setattr(bundle.Bundle, "stream", stream)
+    assert main(["chat", f"--model={saved}", "--max_new_tokens=4"]) == 0
+    assert [[turn.text for turn in turns] for turns in asked] == [["is it red?"], ["is it blue?"]]
+    first = [model().reply(turns, (), 1) for turns in asked]
+    assert capsys.readouterr()[0] == f"> {first[0]}\n> {first[1]}\n> "
+
+
+def test_an_answer_comes_piece_by_piece():
+    """Token by token, and joined it is the reply, greedy and drawn."""
+    turns = (Turn("user", "<image>is it red?"),)
+    for sampling, seed in ((None, 0), (decode.Sampling(1.5), 1), (decode.Sampling(1.5), 2)):
+        pieces = list(model().stream(turns, [RED], 6, sampling, seed))
+        assert "".join(pieces) == model().reply(turns, [RED], 6, sampling, seed)
+        assert sampling or len([piece for piece in pieces if piece]) > 2
+
+
+def test_a_piece_never_ends_inside_a_character(monkeypatch):
+    """Here each token is a byte."""
+    made, said = model(), "größer 猫!".encode()
+    ids = iter([np.array([[[*said[:n], *(-1,) * (len(said) - n)]]]) for n in range(1, len(said) + 1)])
+    monkeypatch.setattr(bundle.Bundle, "grow", lambda *args: ids)
+    monkeypatch.setattr(bundle.Bundle, "text", lambda self, ids: bytes(id_ for id_ in ids if id_ >= 0).decode(errors="replace"))
+    assert list(made.stream((Turn("user", "is it red?"),))) == [*"größer 猫!", ""]
+
+
 def test_a_question_that_cannot_be_asked_changes_nothing():
     talk = chat.Conversation(model(), 2, None, 7)
     talk.show([png(RED)])
     with pytest.raises(UserError):
-        talk.ask("a <image> mark")
+        list(talk.ask("a <image> mark"))
     assert not talk.turns and len(talk.waiting) == 1 and talk.seed == 7

@@ -1,6 +1,7 @@
 """`vlmjax chat`: talks with a model about images. Questions come from the terminal, from standard input line by line, or from --question."""
 import dataclasses
 import sys
+from collections.abc import Iterator
 
 from etils import epath
 
@@ -11,7 +12,7 @@ from vlmjax.commands import common
 from vlmjax.data.example import IMAGE_MARK, Turn
 from vlmjax.errors import UserError
 
-HELP = "/image FILE shows another image, /new begins a new conversation, /quit ends"
+HELP = "/image FILE shows another image, /new begins a new conversation, /quit ends; Ctrl-C stops an answer"
 
 
 def main(argv: list[str]) -> None:
@@ -42,7 +43,7 @@ def main(argv: list[str]) -> None:
     talk.show(images)
     if args.question:
         for question in args.question:
-            print(talk.ask(question), flush=True)
+            say(talk.ask(question))
         return
     listen(talk)
 
@@ -63,17 +64,19 @@ class Conversation:
     def show(self, images: list[bytes]) -> None:
         self.waiting += tuple(self.model.pixels(image) for image in images)
 
-    def ask(self, question: str) -> str:
-        """The answer; a question that cannot be asked changes nothing."""
+    def ask(self, question: str) -> Iterator[str]:
+        """The answer, piece by piece; a question that cannot be asked, or whose answer is not waited for, changes nothing."""
         if IMAGE_MARK in question:
             raise UserError(f"question: {IMAGE_MARK} is the place of an image, which /image shows")
         shown = IMAGE_MARK * len(self.waiting) + ("\n" if self.waiting else "") + question
         turns, images = (*self.turns, Turn("user", shown)), (*self.images, *self.waiting)
-        answer = self.model.reply(turns, images, self.max_new_tokens, self.sampling, self.seed)
+        answer = ""
+        for piece in self.model.stream(turns, images, self.max_new_tokens, self.sampling, self.seed):
+            answer += piece
+            yield piece
         self.seed = (self.seed + 1) % 2**32
         if not self.alone:
             self.turns, self.images, self.waiting = (*turns, Turn("assistant", answer)), images, ()
-        return answer
 
     def forget(self) -> None:
         self.turns = self.images = self.waiting = ()
@@ -99,16 +102,18 @@ def listen(talk: Conversation) -> None:
         if not line or line.strip() == "/quit":
             return
         try:
-            if (said := obey(talk, line.strip())) is not None:
-                print(said, flush=True)
+            obey(talk, line.strip())
+        except KeyboardInterrupt:
+            if not at_terminal:
+                raise
+            print(flush=True)
         except UserError as error:
             if not at_terminal:
                 raise
             print(f"vlmjax: {error}", file=sys.stderr)
 
 
-def obey(talk: Conversation, line: str) -> str | None:
-    """A line → the answer, None where it was no question."""
+def obey(talk: Conversation, line: str) -> None:
     if line == "/new":
         talk.forget()
     elif line.startswith("/image "):
@@ -116,5 +121,11 @@ def obey(talk: Conversation, line: str) -> str | None:
     elif line.startswith("/"):
         raise UserError(f"{line.split()[0]} is not known: {HELP}")
     elif line:
-        return talk.ask(line)
-    return None
+        say(talk.ask(line))
+
+
+def say(pieces: Iterator[str]) -> None:
+    """Each as it comes, then the end of the line."""
+    for piece in pieces:
+        print(piece, end="", flush=True)
+    print(flush=True)
