@@ -41,53 +41,46 @@ def whole(kernels, hidden, targets, weights):
 
 
 @hypothesis.settings(max_examples=25, deadline=None)
-@hypothesis.given(B=st.sampled_from([1, 2, 4]), S=st.integers(1, 13), V=st.integers(3, 9), at_once=st.integers(1, 400), groups=st.sampled_from([1, 2, 4]), seed=st.integers(0, 99))
-def test_in_chunks_it_is_the_loss_of_all_logits(B, S, V, at_once, groups, seed):
+@hypothesis.given(B=st.sampled_from([4, 8]), S=st.integers(1, 13), V=st.integers(3, 9), chunks=st.integers(1, 13), groups=st.sampled_from([1, 2, 4]), seed=st.integers(0, 99))
+def test_in_chunks_it_is_the_loss_of_all_logits(B, S, V, chunks, groups, seed):
     """Sums and gradients, whatever divides what."""
-    args, before = case(B, S, V, seed), losses.LOGITS
-    losses.LOGITS = 4 * at_once
-    try:
-        chunked = lambda *args: losses.next_token_of(read, *args, losses.Split(groups))
-        got, grads = chunked(*args), jax.grad(lambda kernels, hidden: 3 * chunked(kernels, hidden, *args[2:])[0], argnums=(0, 1))(*args[:2])
-    finally:
-        losses.LOGITS = before
-    np.testing.assert_allclose(got, whole(*args), rtol=1e-5, atol=1e-5)
-    wanted = jax.grad(lambda kernels, hidden: 3 * whole(kernels, hidden, *args[2:])[0], argnums=(0, 1))(*args[:2])
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), grads, wanted)
+    args = case(B, S, V, seed)
+    chunked = lambda *args: losses.next_token_in_chunks(read, *args, min(S, chunks), losses.Split(groups))
+    np.testing.assert_allclose(chunked(*args), whole(*args), rtol=1e-5, atol=1e-5)
+    of = lambda loss: jax.grad(lambda kernels, hidden: 3 * loss(kernels, hidden, *args[2:])[0], argnums=(0, 1))(*args[:2])
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), of(chunked), of(whole))
 
 
 @pytest.mark.parametrize("learns, products", [(("head", "added", "hidden"), 3 * 9), (("hidden",), 2 * 9), (("added", "hidden"), 2 * 9 + 2), (("head",), 2 * 9 - 2), ((), 9)], ids=str)
-def test_no_logit_is_computed_twice_and_nothing_frozen_has_a_gradient(monkeypatch, learns, products):
+def test_no_logit_is_computed_twice_and_nothing_frozen_has_a_gradient(learns, products):
     """In products of one column of the vocabulary: forward, back to hidden, back to a kernel."""
     kernels, hidden, targets, weights = case(2, 12, 9)
-    monkeypatch.setattr(losses, "LOGITS", 4 * 2 * 3 * 9)
     learned = {name: value for name, value in {**kernels, "hidden": hidden}.items() if name in learns}
 
     def loss(learned):
         own = {**kernels, "hidden": hidden, **learned}
-        return losses.next_token_of(read, {name: own[name] for name in kernels}, own["hidden"], targets, weights)[0]
+        return losses.next_token_in_chunks(read, {name: own[name] for name in kernels}, own["hidden"], targets, weights, 4)[0]
 
     assert flops.count(jax.grad(loss) if learned else loss, learned) == products * 2 * 2 * 12 * 6
     assert jax.tree.structure(jax.grad(loss)(learned)) == jax.tree.structure(learned)
 
 
-def test_logits_of_all_places_are_never_held(monkeypatch):
-    """By what the compiled program needs beside what it reads and gives back."""
-    monkeypatch.setattr(losses, "LOGITS", 2**25)
+def test_logits_of_all_places_are_never_held():
+    """By what the compiled program needs beside what it reads and gives back: of 32 chunks less than a quarter of all logits."""
     B, S, V, D = 2, 512, 50_000, 8
     shapes = {"head": jax.ShapeDtypeStruct((D, V - 2), jnp.float32), "added": jax.ShapeDtypeStruct((D, 2), jnp.float32)}, jax.ShapeDtypeStruct((B, S, D), jnp.float32)
     rest = jax.ShapeDtypeStruct((B, S), jnp.int32), jax.ShapeDtypeStruct((B, S), jnp.float32)
     room = lambda function: jax.jit(jax.grad(lambda *args: function(*args)[0], argnums=(0, 1))).lower(*shapes, *rest).compile().memory_analysis().temp_size_in_bytes
-    assert room(functools.partial(losses.next_token_of, read)) < 4 * losses.LOGITS < B * S * V * 4 < room(whole)
+    assert room(functools.partial(losses.next_token_in_chunks, read, chunks=32)) < B * S * V < B * S * V * 4 < room(whole)
 
 
-@pytest.mark.parametrize("V, learned, chunks", [(1000, True, 1), (1000, False, 2), (4000, True, 4)])
-def test_chunks_are_made_where_they_take_less_room(monkeypatch, V, learned, chunks):
-    """Each sums the gradients of the head, which have a size of their own."""
-    monkeypatch.setattr(losses, "LOGITS", 4 * 2 * 14 * 1000)
-    kernels, hidden, *rest = case(2, 16, V)
-    program = str(jax.make_jaxpr(jax.grad(lambda kernels, hidden: losses.next_token_of(read, kernels, hidden, *rest)[0], argnums=(0, 1) if learned else 1))(kernels, hidden))
-    assert (f"length={chunks}" in program) == (chunks > 1) and ("scan[" in program) == (chunks > 1)
+def test_chunks_are_made_where_they_take_less_room():
+    """Each sums the gradients of the head, which have a size of their own; on a mesh a device has its rows and its part of the vocabulary."""
+    places = losses.LOGITS // 4 // 1000 + 1
+    assert losses.chunks(1, places - 1, 1000, 0) == 1 and losses.chunks(1, places, 1000, 0) == 2 and losses.chunks(1, places, 1000, 1000) == 1
+    assert losses.chunks(8, places, 1000, 1000) == 9 and losses.chunks(8, places, 1000, 1000, losses.Split(4)) == 3
+    assert losses.chunks(16, places, 1000, 1000, losses.Split(4, vocabulary=2)) == 3 and losses.chunks(8, places, 1000, 10**6 * places, losses.Split(4)) == 1
+    assert losses.chunks(10**9, 3, 1000, 0) == 3
 
 
 def test_contrastive_with_distinct_pairs_is_clips_loss():

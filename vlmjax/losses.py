@@ -42,51 +42,51 @@ class Split(NamedTuple):
     vocabulary: int = 1
 
 
-def next_token_of(read: Read, kernels: Kernels, hidden: jax.Array, targets: jax.Array, weights: jax.Array, split: Split = Split()) -> Sums:
-    """`next_token` of `read(kernels, hidden)`, without holding the logits of all places where these take much room.
+def chunks(rows: int, places: int, vocabulary: int, head: int, split: Split = Split()) -> int:
+    """Into how many chunks the supervised places of each row are cut so that a device makes at most LOGITS bytes of logits at once; 1 where all of them take
+    no more than a chunk and the sums of gradients of the head's `head` parameters that chunks need."""
+    all_, summed = (4 * math.ceil(size / split.vocabulary) for size in (rows // split.groups * places * vocabulary, head))
+    return min(places, math.ceil(all_ / LOGITS)) if all_ > LOGITS + summed else 1
 
-    hidden f[B, S, D], targets i32[B, S], weights f32[B, S]. Logits are made for a chunk of the places of each row at a time, at most LOGITS bytes of them on a device; for all
-    places at once where that takes less than a chunk and the sums of gradients that chunks need. Their gradient is made there and then, while they are at hand: the sum of losses is
-    linear in what will come back, a number. So nothing is computed twice, and what is kept for the backward pass is what it hands on, the gradients of hidden and
-    kernels; a kernel that is frozen gets none.
+
+def next_token_in_chunks(read: Read, kernels: Kernels, hidden: jax.Array, targets: jax.Array, weights: jax.Array, chunks: int, split: Split = Split()) -> Sums:
+    """`next_token` of `read(kernels, hidden)`, with logits for one chunk of the places of each row at a time.
+
+    hidden f[B, S, D], targets i32[B, S], weights f32[B, S], B a multiple of the groups. A chunk's gradient is made with its logits: the sum of losses is linear in what will come back, a number. So
+    nothing is computed twice, and what is kept for the backward pass is what it hands on, the gradients of hidden and kernels; a kernel that is frozen gets none.
 
     Over chunks the gradient of the kernels is summed in float32, in each group of rows by itself, and over groups once.
     """
-    return _next_token_of(read, split, dict(kernels), hidden, targets, weights)
+    return _in_chunks(read, chunks, split, dict(kernels), hidden, targets, weights)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
-def _next_token_of(read, split, kernels, hidden, targets, weights):
-    return _in_chunks(read, split, {}, kernels, hidden, targets, weights, onward=False)[0]
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2))
+def _in_chunks(read, chunks, split, kernels, hidden, targets, weights):
+    return _in_groups(read, chunks, split, {}, kernels, hidden, targets, weights, onward=False)[0]
 
 
-def _next_token_forward(read, split, kernels, hidden, targets, weights):
+def _forward(read, chunks, split, kernels, hidden, targets, weights):
     learned, fixed = ({name: kernel.value for name, kernel in kernels.items() if kernel.perturbed == learns} for learns in (True, False))
-    sums, own, back = _in_chunks(read, split, learned, fixed, hidden.value, targets.value, weights.value, onward=hidden.perturbed)
+    sums, own, back = _in_groups(read, chunks, split, learned, fixed, hidden.value, targets.value, weights.value, onward=hidden.perturbed)
     return sums, ({**dict.fromkeys(fixed), **own}, back)
 
 
-def _next_token_backward(read, split, residuals, g):
+def _backward(read, chunks, split, residuals, g):
     times = lambda grad: None if grad is None else grad * g[0].astype(grad.dtype)
     kernels, back = residuals
     return {name: times(grad) for name, grad in kernels.items()}, times(back), None, None
 
 
-_next_token_of.defvjp(_next_token_forward, _next_token_backward, symbolic_zeros=True)
+_in_chunks.defvjp(_forward, _backward, symbolic_zeros=True)
 
 
-def _in_chunks(read, split, learned, fixed, hidden, targets, weights, onward):
+def _in_groups(read, chunks, split, learned, fixed, hidden, targets, weights, onward):
     """→ (sums, gradients of the learned kernels, gradient of hidden, None unless it is asked to go onward)."""
-    B, S = targets.shape
-    groups = split.groups if B % split.groups == 0 else 1
-    V = jax.eval_shape(read, {**learned, **fixed}, hidden).shape[-1]
-    logits, summed = (4 * math.ceil(size / split.vocabulary) for size in (B // groups * S * V, sum(kernel.size for kernel in learned.values())))
-    chunks = min(S, math.ceil(logits / LOGITS)) if logits > LOGITS + summed else 1
     of_group = functools.partial(_group, read, learned, fixed, chunks=chunks, onward=onward)
-    if groups == 1:
+    if split.groups == 1:
         return of_group(hidden, targets, weights)
     # Each group of rows is a program of its own: no sum over devices inside the loop over chunks.
-    parted = [x.reshape(groups, B // groups, *x.shape[1:]) for x in (hidden, targets, weights)]
+    parted = [x.reshape(split.groups, -1, *x.shape[1:]) for x in (hidden, targets, weights)]
     sums, own, back = jax.vmap(of_group, spmd_axis_name=split.axes or None)(*parted)
     total = functools.partial(jax.tree.map, functools.partial(jnp.sum, axis=0))
     return total(sums), total(own), back.reshape(hidden.shape) if onward else None
@@ -105,9 +105,6 @@ def _group(read, learned, fixed, hidden, targets, weights, chunks, onward):
         total, from_logits, rest = jax.vjp(lambda logits: (lambda total, *rest: (total, rest))(*next_token(logits, targets, weights)), logits, has_aux=True)
         back = pull(from_logits(jnp.ones_like(total))[0])[0] if learned or onward else asked
         return (total, *rest), back["kernels"], back.get("hidden")
-
-    if chunks == 1:
-        return one(hidden, targets, weights)
 
     def cut(x):
         return jnp.moveaxis(jnp.pad(x, ((0, 0), (0, pad), *((0, 0),) * (x.ndim - 2))).reshape(B, chunks, size, *x.shape[2:]), 1, 0)

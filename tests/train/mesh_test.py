@@ -59,9 +59,12 @@ def test_splash_on_a_mesh_gives_the_losses_of_the_plain_attention(alone):
 def test_logits_in_chunks_on_a_mesh_give_the_losses_of_all_at_once(alone, monkeypatch):
     """Two places of a row at a time, and not one collective more: gradients of the head are summed over devices once, not in each chunk."""
     mesh = sharding.make_mesh(sharding.MeshConfig(fsdp=4, tensor=2))
-    collectives = lambda: len(re.findall(r" (?:all-gather|all-reduce|all-to-all|collective-permute|reduce-scatter)\(", tiny.stage(mesh=mesh, trainable=INSTRUCT, steps=6).compile().as_text()))
+    made = lambda: tiny.stage(mesh=mesh, trainable=INSTRUCT, steps=6)
+    collectives = lambda: len(re.findall(r" (?:all-gather|all-reduce|all-to-all|collective-permute|reduce-scatter)\(", made().compile().as_text()))
     at_once = collectives()
-    monkeypatch.setattr(losses, "LOGITS", 2 * 2 * 24 * 4)
+    monkeypatch.setattr(losses, "chunks", lambda *args: 2)
+    program = str(made().traced.jaxpr)
+    assert "f32[4,2,2,48]" in program and "f32[8,4,48]" not in program  # by groups of rows, rows of a group, places
     assert collectives() == at_once
     grads, found, _ = five_steps(mesh)
     for path, want in alone[0].items():

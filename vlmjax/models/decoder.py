@@ -149,10 +149,11 @@ class Decoder(nn.Module):
     def head(self) -> dict[str, jax.Array]:
         """What logits are read with (`read`), in the activations' dtype: {"table": f[V, D]} where it is tied, else {"head": f[D, V]}; with added tokens also {"added_…"}."""
         tied = self.config.tied
-        kernels = {"table": name_axes(self.table, "vocab", "embed")} if tied else {"head": name_axes(self.head_kernel, "embed", "vocab")}
+        kernels = {"table": self.table} if tied else {"head": self.head_kernel}
         if self.config.added:
             kernels |= {"added_table": self.added_table} if tied else {"added_head": self.added_head}
-        return {name: kernel.astype(self.dtype) for name, kernel in kernels.items()}
+        named = lambda name, kernel: name_axes(kernel, *(("vocab", "embed") if tied else ("embed", "vocab"))) if "added" not in name else kernel
+        return {name: named(name, kernel.astype(self.dtype)) for name, kernel in kernels.items()}
 
     def logits(self, hidden: jax.Array) -> jax.Array:
         """f[B, S, D] after the final norm → f32[B, S, V'], V' = config.vocabulary."""

@@ -214,9 +214,13 @@ def loss_of(model: Any, objective: str) -> step.Loss:
             return losses.contrastive(image, text, model.logit_scale(params), batch["pair"], batch["image_mask"][:, 0])
     else:
         def loss(params, batch, key=None):
-            axes, groups = split_over("batch")
-            split = losses.Split(groups, axes, split_over("vocab")[1])
-            return losses.next_token_of(functools.partial(decoder.read, model.decoder.config), model.head(params), model.supervised(params, batch, key), batch["targets"], batch["weights"], split)
+            (B, S), (axes, groups), head = batch["targets"].shape, split_over("batch"), jax.eval_shape(model.head, params)
+            split = losses.Split(groups if B % groups == 0 else 1, axes, split_over("vocab")[1])
+            chunks = losses.chunks(B, S, model.decoder.config.vocabulary, sum(kernel.size for kernel in head.values()), split)
+            supervised = batch["targets"], batch["weights"]
+            if chunks == 1:
+                return losses.next_token(model.logits(params, batch, key), *supervised)
+            return losses.next_token_in_chunks(functools.partial(decoder.read, model.decoder.config), model.head(params), model.supervised(params, batch, key), *supervised, chunks, split)
     return loss
 
 
