@@ -98,7 +98,7 @@ def fake(fits):
     def stage(name, config, available, precision, mesh, topology, steps):
         MESHES.append(vars(mesh))
         flops = {"counted": 2e15, "passes": 2e15, "remat": 0, "floor": {"matrices": {"decoder": 2e15}, "attention": {}, "similarity": 0, "total": 2e15}}
-        out = {"mesh": vars(mesh), "batch": config.batch, "length": config.length, "accumulate": config.accumulate, "remat": ["full"], "steps": steps, "parameters": {"decoder": 1}, "trainable": {"decoder": 2**30}, "optimizer": {"decoder": 0}, "unsharded": {"bytes": 0, "share": 0.0, "most": ""},
+        out = {"mesh": vars(mesh), "batch": config.batch, "length": config.length, "accumulate": config.accumulate, "remat": ["full"], "steps": steps, "parameters": {"decoder": 1}, "trainable": {"decoder": 2**30}, "optimizer": {"decoder": 0}, "unsharded": {"bytes": 0, "share": 0.0, "most": ""}, "schedule": {"cycles": 0, "seconds": 0.0, "kernels": 0},
                "flops": flops, "usable": 2**34, "batch_bytes": 0, "kept": {"decoder": 2**20, "between": 2**10}}
         if not fits(config, topology):
             return {**out, "fits": False, "needs": 2**35, "message": "no room"}
@@ -149,7 +149,7 @@ ANSWERS = {"fits": False, "rows": 8, "padded": 8, "length": 700, "images": 1, "q
 
 def test_a_stage_that_does_not_fit_is_said_so_in_the_last_line():
     flops = {"counted": 2e12, "passes": 2e12, "remat": 5e11, "floor": {"matrices": {"decoder": 1e12}, "attention": {"decoder": 4e11}, "similarity": 0, "total": 1.4e12}}
-    cost = {"fits": False, "needs": 40 * 2**30, "usable": 15.75 * 2**30, "message": "RESOURCE_EXHAUSTED: no room", "parameters": {"decoder": 2**30}, "trainable": {"decoder": 2**30}, "optimizer": {"decoder": 0}, "unsharded": {"bytes": 2**29, "share": 0.5, "most": "decoder/embed"}, "flops": flops,
+    cost = {"fits": False, "needs": 40 * 2**30, "usable": 15.75 * 2**30, "message": "RESOURCE_EXHAUSTED: no room", "parameters": {"decoder": 2**30}, "trainable": {"decoder": 2**30}, "optimizer": {"decoder": 0}, "unsharded": {"bytes": 2**29, "share": 0.5, "most": "decoder/embed"}, "schedule": {"cycles": 3 * 10**9, "seconds": 1.5, "kernels": 96}, "flops": flops,
             "mesh": {"replica": 1, "fsdp": 16, "tensor": 1}, "batch": 16, "length": 8, "accumulate": 1, "remat": ["full"], "steps": 10,
             "kept": {"decoder": 2**30, "between": 0}}
     made = {"config": "F", "topology": "v5e-16", "mesh_note": "", "share": 0.5, "stages": {"align": {"examples_from": "the config's steps", "per_row": 1.0, "cost": cost, "tried": "everything"}}}
@@ -164,3 +164,5 @@ def test_a_stage_that_does_not_fit_is_said_so_in_the_last_line():
     assert table.total(made) == "align ≈ 2.0 h (changed) on v5e-16 at an assumed 50 %: 32 chip-hours"
     assert any("accumulate=2: fits" in line for line in table.lines(made))
     assert len(table.markdown([made])) == 4 and "does not fit" in table.markdown([made])[2]
+    made["stages"]["align"] = {"examples_from": "given", "per_row": 1.0, "cost": fits, "run": run}
+    assert "  compiler       1500 ms per step, the cycles it counts for its instructions one after the other, without 96 kernels of attention and what it waits for" in table.lines(made)

@@ -195,3 +195,13 @@ def test_what_a_ring_brings_to_each_device():
     assert program("all-gather-start", "(f32[8]{0}, f32[32]{0})")["all-gather"]["bytes"] == 32 * 4 * 3 // 4
     assert program("all-reduce-start", "f32[8]{0}")["all-reduce"]["bytes"] == 2 * 32 * 3 // 4
     assert program("collective-permute-start", "(f32[8]{0}, f32[8]{0}, u32[], u32[])")["collective-permute"]["bytes"] == 32
+
+
+def test_cycles_are_those_of_instructions_as_often_as_they_run():
+    """Not of those inside a fusion, which has its own; a kernel without an estimate is counted."""
+    noted = lambda line, cycles: line + f', backend_config={{"estimated_cycles":"{cycles}"}}'
+    text = loop()
+    inside, fused = (next(line for line in text.splitlines() if name in line) for name in ("%own = ", "%worked = "))
+    kernel = '  %kernel = f32[4]{0} custom-call(%w), custom_call_target="tpu_custom_call"'
+    program = hlo.Program(text.replace(inside, noted(inside, 5)).replace(fused, noted(fused, 1000) + "\n" + kernel))
+    assert program.cycles() == (8 * 1000, 8) and hlo.Program(text).cycles() == (0, 0)

@@ -56,7 +56,7 @@ def test_what_is_no_metrics_is_one_line(tmp_path, name, text):
 def test_the_table_says_it():
     entry = {"examples_from": "given", "per_row": 2.0, "measured": {"steps": 3, "step": 2.0, "from": "step_seconds"},
              "run": {"step": 1.6, "stage": 1600.0, "chip_hours": 1.0, "examples_per_day": 1e6, "share": 0.5},
-             "cost": {**COST, "mesh": {"replica": 1, "fsdp": 4, "tensor": 1}, "length": 8, "accumulate": 1, "remat": ["full"], "steps": 3, "usable": 2**34, "parameters": {"decoder": 1}, "trainable": {"decoder": 2**30}, "optimizer": {"decoder": 0}, "activations": 1, "unsharded": {"bytes": 0, "share": 0.0, "most": ""},
+             "cost": {**COST, "mesh": {"replica": 1, "fsdp": 4, "tensor": 1}, "length": 8, "accumulate": 1, "remat": ["full"], "steps": 3, "usable": 2**34, "parameters": {"decoder": 1}, "trainable": {"decoder": 2**30}, "optimizer": {"decoder": 0}, "activations": 1, "unsharded": {"bytes": 0, "share": 0.0, "most": ""}, "schedule": {"cycles": 0, "seconds": 0.0, "kernels": 0},
                       "kept": {"decoder": 1}, "batch_bytes": 0, "collectives": {}, "dcn": {}, "roofline": {"step": 1.0, "compute": 1.0, "hbm": 0.5, "ici": 0.1, "dcn": 0.0, "mfu": 0.5, "bound": "compute"},
                       "flops": {"counted": 2e12, "passes": 2e12, "remat": 0, "floor": {"matrices": {"decoder": 2e12}, "attention": {}, "similarity": 0, "total": 2e12}}}}
     assert "  measured       2,000 ms per step, from step_seconds of 3 steps: 1.25 of the planned 1,600 ms, 2.00 of the roofline" in table.stage_lines("align", entry, TOPOLOGIES["v5e-4"])

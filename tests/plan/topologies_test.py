@@ -11,6 +11,7 @@ from vlmjax.errors import UserError
 from vlmjax.plan.hlo import Program
 from vlmjax.plan.topologies import TOPOLOGIES, find, larger
 from vlmjax.sharding import MeshConfig, make_mesh
+from vlmjax.train.flops import PASSES
 
 
 @pytest.mark.parametrize("name, chips, hosts, shape", [("v4-64", 32, 8, "2x4x4"), ("v4-8", 4, 1, "2x2x1"), ("v5e-16", 16, 4, "4x4"), ("v5litepod-64", 64, 16, "8x8"), ("v5e-256", 256, 64, "16x16"),
@@ -85,3 +86,22 @@ def test_a_sum_over_replicas_goes_between_slices_and_over_fsdp_stays_within():
     assert near.between_slices(2) == {} and near.collectives()["all-reduce"]["count"] == 1
     with pytest.raises(UserError, match="replica 1, fsdp -1, tensor 1 splits what one replica holds over 2 slices.*set mesh.replica to a multiple of 2"):
         make_mesh(MeshConfig(), find("2xv5e-4").devices())
+
+
+@pytest.mark.skipif(importlib.util.find_spec("libtpu") is None, reason="libtpu is not installed: pip install 'vlmjax[tpu]'")
+@pytest.mark.parametrize("name", ["v4-8", "v5e-4", "v5p-8", "v6e-4"])
+def test_a_big_product_takes_the_cycles_of_the_peak(name):
+    """What ties a chip's clock to its peak: the compiler expects 85 to 100 % of it; and what a plan takes for a product that reads float32."""
+    topology, size = find(name), 4096
+    one = jax.sharding.SingleDeviceSharding(topology.devices()[0])
+
+    def cycles(*dtypes):
+        arrays = [jax.ShapeDtypeStruct((size, size), dtype, sharding=one) for dtype in dtypes]
+        product = jax.jit(lambda a, b: jax.lax.dot_general(a, b, (((1,), (0,)), ((), ())), precision="highest", preferred_element_type=jnp.float32).astype(jnp.bfloat16))
+        return Program(product.lower(*arrays).compile().as_text()).cycles()[0]
+
+    least = 2 * size**3 / topology.chip.peak * topology.chip.clock
+    assert 0.85 < least / cycles(jnp.bfloat16, jnp.bfloat16) < 1
+    if name == "v5e-4":
+        for passes, dtypes in zip(PASSES[jax.lax.Precision.HIGHEST], ((jnp.float32, jnp.float32), (jnp.float32, jnp.bfloat16))):
+            assert cycles(*dtypes) / cycles(jnp.bfloat16, jnp.bfloat16) == pytest.approx(passes, rel=0.05)

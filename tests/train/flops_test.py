@@ -28,6 +28,8 @@ def test_a_product_of_float32_takes_the_passes_of_its_precision():
     passes = lambda x, precision: flops.of_jaxpr(jax.make_jaxpr(lambda x, w: jnp.matmul(x, w.astype(x.dtype), precision=precision))(x, w).jaxpr, passes=True) / (2 * 4 * 8 * 8)
     assert [passes(x, precision) for precision in ("highest", "high", "default")] == [6, 3, 1]
     assert passes(x.astype(jnp.bfloat16), "highest") == 1
+    mixed = jax.make_jaxpr(lambda x, w: jax.lax.dot_general(x, w.astype(jnp.bfloat16), (((1,), (0,)), ((), ())), precision="highest"))(x, w)
+    assert flops.of_jaxpr(mixed.jaxpr, passes=True) == 3 * flops.of_jaxpr(mixed.jaxpr)
 
 
 @pytest.mark.parametrize("attention", ["plain", "splash"])

@@ -59,8 +59,8 @@ def _as_matrices(x: jax.Array, kernel: jax.Array, dimension_numbers: Any, precis
 def wide(product: Callable[..., jax.Array], a: jax.Array, b: jax.Array) -> jax.Array:
     """`product(a, b, preferred_element_type=float32)` of two arrays of one dtype, with gradients whose products read that dtype, too.
 
-    What comes back to it is float32. Products of float32 are exact (commands/common.py), in six passes on a TPU: of activations in bfloat16 it is rounded first, as
-    what comes back to every other layer is.
+    What comes back to it is float32. Products that read float32 are exact (commands/common.py), in three passes or six on a TPU: where activations are bfloat16 it is rounded
+    first, as what comes back to every other layer is.
     """
     return product(a, b, preferred_element_type=jnp.float32) if a.dtype == jnp.float32 else _wide(product, (a.shape, b.shape), a, b)
 

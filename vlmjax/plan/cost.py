@@ -24,6 +24,7 @@ def stage(name: str, config: build.StageConfig, available: Mapping[str, nn.Modul
 
     fits: whether the compiler found room; then `peak` is the most the program holds at once, and `activations` what of it is neither parameters,
     optimizer nor batch; `kept`, see kept.py, is by component what of that the program as it is written keeps from forward to backward. Where
+    `schedule`: the cycles that the compiler estimates for its instructions, and the attention kernels it has no estimate for. Where
     there is no room, `needs` is what the compiler says it wanted, less than everything.
     flops: `counted` on the traced step, scans and attention included; `passes` the same where each pass of a product counts; `remat` what of it is computed a second time, also inside an attention kernel; `floor` see train/floor.py.
     """
@@ -43,7 +44,8 @@ def stage(name: str, config: build.StageConfig, available: Mapping[str, nn.Modul
     memory, program = compiled.memory_analysis(), hlo.Program(compiled.as_text())
     out |= {"fits": True, "usable": topology.chip.usable, "peak": memory.peak_memory_in_bytes, "temporaries": memory.temp_size_in_bytes}
     out["activations"] = out["peak"] - sum(out["parameters"].values()) - sum(out["optimizer"].values()) - out["batch_bytes"]
-    out |= {"collectives": program.collectives(), "dcn": program.between_slices(topology.slices), "traffic": program.traffic()}
+    counted, kernels = program.cycles()
+    out |= {"schedule": {"cycles": counted, "seconds": counted / topology.chip.clock, "kernels": kernels}, "collectives": program.collectives(), "dcn": program.between_slices(topology.slices), "traffic": program.traffic()}
     return {**out, "roofline": roofline(out, topology)}
 
 

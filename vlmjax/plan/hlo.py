@@ -177,16 +177,25 @@ class Program:
     def traffic(self) -> int:
         """Bytes that one device reads from and writes to HBM in one call, an estimate: what each instruction outside of fusions reads and
         writes, of a stack that a fusion only slices the slice. What stays in fast memory or only passes through a fusion counts nothing."""
+        return sum(times * (self._written(i, body) + self._read(i, body)) for times, i, body in self._outside() if i.opcode not in _FREE and not i.opcode.endswith("-done"))
+
+    def cycles(self) -> tuple[int, int]:
+        """(cycles of one call as the compiler estimates them, how many kernels run that it has no estimate for). Instructions run one after the other; what is copied or
+        exchanged beside them has no cycles, nor has waiting for it."""
+        counted = kernels = 0
+        for times, i, _ in self._outside():
+            found = re.search(r'"estimated_cycles":"(\d+)"', i.attributes)
+            counted += times * int(found[1]) if found else 0
+            kernels += times * (not found and 'custom_call_target="tpu_custom_call"' in i.attributes)
+        return counted, kernels
+
+    def _outside(self) -> Iterable[tuple[int, Instruction, dict[str, Instruction]]]:
+        """(how often it runs, the instruction, the computation it stands in) for what is inside no other instruction but loops, branches and calls."""
         inside = {inner for body in self.computations.values() for i in body.values() if i.opcode not in ("while", "conditional", "call") for inner in i.calls}
-        total = 0
         for name, times in self.times.items():
-            if name in inside:
-                continue
-            body = self.computations.get(name, {})
-            for i in body.values():
-                if i.opcode not in _FREE and not i.opcode.endswith("-done"):
-                    total += times * (self._written(i, body) + self._read(i, body))
-        return total
+            if name not in inside:
+                body = self.computations.get(name, {})
+                yield from ((times, i, body) for i in body.values())
 
     def _fused(self, i: Instruction) -> dict[str, Instruction]:
         return self.computations.get(i.calls[0], {}) if i.opcode == "fusion" and i.calls else {}

@@ -49,6 +49,8 @@ def stage_lines(name: str, entry: Mapping[str, Any], topology: Topology) -> list
         roof = cost["roofline"]
         out.append(f"  roofline       {1e3 * roof['step']:.0f} ms per step (compute {1e3 * roof['compute']:.0f}, HBM {1e3 * roof['hbm']:.0f}, ICI {1e3 * roof['ici']:.0f}, DCN {1e3 * roof['dcn']:.0f}), "
                    f"MFU at most {100 * mfu(cost, topology, roof['step']):.0f} %, uncalibrated")
+        plan = cost["schedule"]
+        out.append(f"  compiler       {1e3 * plan['seconds']:.0f} ms per step, the cycles it counts for its instructions one after the other, without {plan['kernels']:,} kernels of attention and what it waits for")
         run = entry["run"]
         out.append(f"  at {100 * run['share']:.0f} %        {1e3 * run['step']:.0f} ms per step, {clock(run['stage'])}, {run['chip_hours']:.0f} chip-hours, {run['examples_per_day']:,.0f} examples per day")
     if "measured" in entry:
