@@ -81,6 +81,7 @@ def test_chunks_are_made_where_they_take_less_room():
     assert losses.chunks(8, places, 1000, 1000) == 9 and losses.chunks(8, places, 1000, 1000, losses.Split(4)) == 3
     assert losses.chunks(16, places, 1000, 1000, losses.Split(4, vocabulary=2)) == 3 and losses.chunks(8, places, 1000, 10**6 * places, losses.Split(4)) == 1
     assert losses.chunks(10**9, 3, 1000, 0) == 3
+    assert losses.chunks(16, places, 1000, losses.LOGITS // 4 * 5) == 4  # five times as many at once
 
 
 def test_contrastive_with_distinct_pairs_is_clips_loss():

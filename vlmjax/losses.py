@@ -26,7 +26,7 @@ def next_token(logits: jax.Array, targets: jax.Array, weights: jax.Array) -> tup
     return -jnp.sum(log_probabilities(logits, targets) * weights), jnp.sum(weights), jnp.sum(correct * weights)
 
 
-# Bytes of float32 logits that a device makes at once, where the supervised places of its rows are cut into chunks.
+# Bytes of float32 logits that a device makes at once, at least, where the supervised places of its rows are cut into chunks.
 LOGITS = 256 * 2**20
 
 Kernels = Mapping[str, jax.Array]
@@ -43,10 +43,10 @@ class Split(NamedTuple):
 
 
 def chunks(rows: int, places: int, vocabulary: int, head: int, split: Split = Split()) -> int:
-    """Into how many chunks the supervised places of each row are cut so that a device makes at most LOGITS bytes of logits at once; 1 where all of them take
-    no more than a chunk and the sums of gradients of the head's `head` parameters that chunks need."""
+    """Into how many chunks the supervised places of each row are cut, so that a device makes at most LOGITS bytes of logits at once, or as many as the sum of gradients of the
+    head's `head` parameters takes, which each chunk reads and writes. 1 where all logits take no more than a chunk and that sum."""
     all_, summed = (4 * math.ceil(size / split.vocabulary) for size in (rows // split.groups * places * vocabulary, head))
-    return min(places, math.ceil(all_ / LOGITS)) if all_ > LOGITS + summed else 1
+    return min(places, math.ceil(all_ / max(LOGITS, summed))) if all_ > LOGITS + summed else 1
 
 
 def next_token_in_chunks(read: Read, kernels: Kernels, hidden: jax.Array, targets: jax.Array, weights: jax.Array, chunks: int, split: Split = Split()) -> Sums:
