@@ -92,7 +92,18 @@ def test_only_a_program_whose_transformers_are_all_wide_is_compiled_with_other_p
     language = decoder.Decoder(dataclasses.replace(decoder.VARIANTS["tiny-64"], width=512), (4,))
     eigen = dict([kernels.EIGEN])
     assert kernels.compiler_options("cpu", (tower(384), language)) == kernels.compiler_options("cpu", (language, None)) == eigen  # this jaxlib knows it
-    assert kernels.compiler_options("cpu", (tower(64), language)) == kernels.compiler_options("cpu", ()) == kernels.compiler_options("tpu", (language,)) == {}
+    assert kernels.compiler_options("cpu", (tower(64), language)) == kernels.compiler_options("cpu", ()) == kernels.compiler_options("gpu", (language,)) == {}
+
+
+@pytest.mark.skipif(importlib.util.find_spec("libtpu") is None, reason="libtpu is not installed: pip install 'vlmjax[tpu]'")
+def test_on_tpus_a_split_matrix_is_gathered_whole():
+    """And not handed around in a ring between the pieces of a product, as the compiler does unasked."""
+    mesh = sharding.make_mesh(sharding.MeshConfig(), find("v5e-16").devices())
+    x = jax.ShapeDtypeStruct((16, 1024, 1024), jnp.bfloat16, sharding=sharding.batch(mesh))
+    w = jax.ShapeDtypeStruct((1024, 4096), jnp.bfloat16, sharding=NamedSharding(mesh, PartitionSpec("fsdp")))
+    lowered = jax.jit(lambda x, w: x @ w, out_shardings=sharding.batch(mesh)).lower(x, w)
+    kinds = lambda options: set(Program(lowered.compile(options).as_text()).collectives())
+    assert kinds(kernels.compiler_options("tpu", ())) == {"all-gather"} and "collective-permute" in kinds({})
 
 
 def test_an_option_that_another_jaxlib_lacks_is_not_given():
