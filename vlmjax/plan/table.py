@@ -130,22 +130,22 @@ def total(plan: Mapping[str, Any]) -> str:
 
 def markdown(plans: Sequence[Mapping[str, Any]]) -> list[str]:
     """Rows of plans of one config: a line per slice and stage."""
-    out = ["| slice | stage | settings | peak / chip GiB | parameters + optimizer + kept GiB | TFLOP per step (remat) | collectives GiB | roofline ms, bound | MFU ≤ | time | chip-hours |", "|---|---|---|---:|---:|---:|---:|---:|---:|---:|---:|"]
+    out = ["| slice | stage | settings | peak / chip GiB | parameters + optimizer + kept GiB | TFLOP per step (remat) | collectives GiB | roofline ms, bound | compiler ms | MFU ≤ | time | chip-hours |", "|---|---|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|"]
     for plan in plans:
         for name, entry in plan["stages"].items():
             change = entry.get("change")
             if not entry["cost"]["fits"]:
                 cost = entry["cost"]
-                out.append(f"| {plan['topology']} | {name} | as configured | does not fit: > {gib(cost['needs'])} / {gib(cost['usable'])} | {held(cost)} | {tera(cost)} | | | | | |")
+                out.append(f"| {plan['topology']} | {name} | as configured | does not fit: > {gib(cost['needs'])} / {gib(cost['usable'])} | {held(cost)} | {tera(cost)} | | | | | | |")
                 if bigger := entry.get("smallest"):
-                    out.append(f"| {bigger['topology']} | {name} | smallest slice | {gib(bigger['cost']['peak'])} / {gib(bigger['cost']['usable'])} | {held(bigger['cost'])} | {tera(bigger['cost'])} | | | | | |")
+                    out.append(f"| {bigger['topology']} | {name} | smallest slice | {gib(bigger['cost']['peak'])} / {gib(bigger['cost']['usable'])} | {held(bigger['cost'])} | {tera(bigger['cost'])} | | | | | | |")
             for settings, cost, run in ([("as configured", entry["cost"], entry["run"])] if entry["cost"]["fits"] else []) + (
                     [(" ".join(flag.removeprefix("--config.").replace(f"stages.{name}.", "") for flag in change["flags"]), change["cost"], change["run"])] if change else []):
                 settings = f"tensor {cost['mesh']['tensor']}" if settings == "as configured" and plan["mesh_note"] else settings
                 roof = cost["roofline"]
                 moved, far = (sum(kind["bytes"] for kind in cost[what].values()) for what in ("collectives", "dcn"))
                 out.append(f"| {plan['topology']} | {name} | {settings} | {gib(cost['peak'])} / {gib(cost['usable'])} | {held(cost)} | {tera(cost)} | {moved / GIB:.1f}{f' and {gib(far)} by DCN' if far else ''} | "
-                           f"{1e3 * roof['step']:.0f}, {roof['bound']} | {100 * mfu(cost, find(plan['topology']), roof['step']):.0f} % | {clock(run['stage'])} | {run['chip_hours']:,.0f} |")
+                           f"{1e3 * roof['step']:.0f}, {roof['bound']} | {1e3 * cost['schedule']['seconds']:.0f} | {100 * mfu(cost, find(plan['topology']), roof['step']):.0f} % | {clock(run['stage'])} | {run['chip_hours']:,.0f} |")
     return out
 
 
