@@ -93,6 +93,7 @@ def test_only_a_program_whose_transformers_are_all_wide_is_compiled_with_other_p
     eigen = dict([kernels.EIGEN])
     assert kernels.compiler_options("cpu", (tower(384), language)) == kernels.compiler_options("cpu", (language, None)) == eigen  # this jaxlib knows it
     assert kernels.compiler_options("cpu", (tower(64), language)) == kernels.compiler_options("cpu", ()) == kernels.compiler_options("gpu", (language,)) == {}
+    assert kernels.compiler_options("tpu", (language,)) == dict([kernels.WHOLE_PRODUCTS])  # whatever its compiler knows, it is not here to be asked
 
 
 @pytest.mark.skipif(importlib.util.find_spec("libtpu") is None, reason="libtpu is not installed: pip install 'vlmjax[tpu]'")

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vlmjax import losses, param_rules, stacks
+from vlmjax import param_rules, stacks
 from vlmjax.bundle import Bundle, stack
 from vlmjax.data.conversation import RAW
 from vlmjax.data.example import Example, Turn
@@ -53,10 +53,12 @@ def dual_tower(model: Bundle, images: Mapping[str, bytes], seen: Sequence[str], 
 
     n = min(len(seen), len(texts))
     batch = {key: value[:n] for key, value in rows.items()} | {"pixels": np.stack([model.pixels(images[name]) for name in seen[:n]])[:, None]}
+    batch |= {"pair": np.arange(n), "image_mask": np.ones((n, 1), bool)}
+
+    contrastive = build.loss_of(model.clip, "contrastive")
 
     def loss(params):
-        total, count, _ = losses.contrastive(model.clip.image_features(params, batch["pixels"]), model.clip.text_features(params, batch["tokens"], batch["segments"]),
-                                             model.clip.logit_scale(params), jnp.arange(n), jnp.ones(n, bool))
+        total, count, _ = contrastive(params, batch)
         return total / count
 
     return out | _loss_and_gradient(model, loss, FAMILIES[model.family].components)

@@ -23,8 +23,8 @@ def stage(name: str, config: build.StageConfig, available: Mapping[str, nn.Modul
     """What one stage costs on a slice. Bytes are of one device, FLOPs of one step on all of them, times in seconds.
 
     fits: whether the compiler found room; then `peak` is the most the program holds at once, and `activations` what of it is neither parameters,
-    optimizer nor batch; `kept`, see kept.py, is by component what of that the program as it is written keeps from forward to backward. Where
-    `schedule`: the cycles that the compiler estimates for its instructions, and the attention kernels it has no estimate for. Where
+    optimizer nor batch; `kept`, see kept.py, is by component what of that the program as it is written keeps from forward to backward;
+    `schedule` the cycles that the compiler expects of its instructions, and how many attention kernels it expects nothing of. Where
     there is no room, `needs` is what the compiler says it wanted, less than everything.
     flops: `counted` on the traced step, scans and attention included; `passes` the same where each pass of a product counts; `remat` what of it is computed a second time, also inside an attention kernel; `floor` see train/floor.py.
     """
