@@ -20,10 +20,10 @@ from vlmjax.weights import store
 GOLDEN = pathlib.Path(__file__).parent / "golden"
 # Keys that transformers writes and that neither it nor we compute with: what a model starts from, how it trains, who wrote it, a BOS that the tokenizer has not.
 UNWRITTEN = {"initializer_factor", "initializer_range", "attention_dropout", "logit_scale_init_value", "transformers_version", "use_cache", "pretraining_tp", "num_channels", "max_window_layers",
-             "bos_token_id", "layer_types", "sliding_window", "use_sliding_window", "attention_bias", "mlp_bias", "multimodal_projector_bias", "max_position_embeddings", "projection_dim"}
+             "bos_token_id", "layer_types", "use_sliding_window", "attention_bias", "mlp_bias", "multimodal_projector_bias", "max_position_embeddings", "projection_dim"}
 
 
-@pytest.mark.parametrize("family", ["clip", "llama", "qwen2", "llava"])
+@pytest.mark.parametrize("family", ["clip", "llama", "mistral", "qwen2", "llava"])
 def test_a_checkpoint_survives_reading_and_writing(family, tmp_path, capsys):
     source = GOLDEN / family / "model"
     assert main(["convert", f"--model={source}", f"--to={tmp_path}/out"]) == 0
@@ -132,9 +132,9 @@ def test_a_projector_without_a_class_is_written_in_llavas_own_layout(tmp_path, c
     np.testing.assert_array_equal(loaded.logits("<image>is it red?", [IMAGE]), model.logits("<image>is it red?", [IMAGE]))
 
 
-@pytest.mark.parametrize("tied", [True, False])
-def test_a_tokenizer_without_an_image_token_is_given_one(tmp_path, tied):
-    language = pretrained.load(GOLDEN / ("qwen2" if tied else "llama") / "model")
+@pytest.mark.parametrize("family, tied, window", [("qwen2", True, None), ("llama", False, None), ("mistral", False, 5)])
+def test_a_tokenizer_without_an_image_token_is_given_one(tmp_path, family, tied, window):
+    language = pretrained.load(GOLDEN / family / "model")
     assert language.tokenizer.image is None and language.parts["decoder"].config.tied == tied
     model = tiny.model()
     parts = {"encoder": model.parts["encoder"], "decoder": language.parts["decoder"],
@@ -146,6 +146,7 @@ def test_a_tokenizer_without_an_image_token_is_given_one(tmp_path, tied):
     assert "<image> was added to its tokenizer as" in export.write(model, tmp_path)
     out = pretrained.load(tmp_path)
     vocabulary = parts["decoder"].config.vocab
+    assert out.parts["decoder"].config.window == window
     assert out.tokenizer.image is not None and out.parts["decoder"].config.vocab == max(vocabulary, out.tokenizer.image + 1)
     got, want = out.logits("What?<image>", [IMAGE]), model.logits("What?<image>", [IMAGE])
     np.testing.assert_array_equal(got[:, :vocabulary], want)
@@ -158,6 +159,8 @@ def test_what_transformers_cannot_express_is_refused(tmp_path):
         export.write(language, tmp_path / "a", "clip")
     with pytest.raises(UserError, match="--as: 'bert' is not one of clip"):
         export.write(language, tmp_path / "a", "bert")
+    with pytest.raises(UserError, match=r"--as: what transformers computes as mistral .* is not written as llama"):
+        export.write(pretrained.load(GOLDEN / "mistral" / "model"), tmp_path / "a", "llama")
     assert not (tmp_path / "a").exists()
     (tmp_path / "mine").write_text("")
     assert main(["convert", f"--model={GOLDEN}/llama/model", f"--to={tmp_path}"]) == 2 and sorted(p.name for p in tmp_path.iterdir()) == ["mine"]

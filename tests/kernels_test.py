@@ -27,7 +27,7 @@ def packed(rng, B, T):
     return segments
 
 
-def both(T, N, K, H, seed):
+def both(T, N, K, H, window, seed):
     """(loss and gradients by the plain attention, by splash) of what real tokens read."""
     rng = np.random.default_rng(seed)
     B = 2
@@ -35,15 +35,18 @@ def both(T, N, K, H, seed):
     q, k, v = (jnp.asarray(rng.normal(size=(B, T, heads, H)), jnp.float32) for heads in (N, K, K))
     weights = jnp.asarray(rng.normal(size=(B, T, N, H)), jnp.float32) * (segments > 0)[:, :, None, None]
     order = jnp.broadcast_to(jnp.arange(T), (B, T))
-    mask = visible(segments, order, jnp.zeros_like(segments), segments, order)
+    mask = visible(segments, order, jnp.zeros_like(segments), segments, order, window=window)
     run = lambda function, rule: jax.value_and_grad(lambda *x: jnp.sum(function(*x, rule) * weights), argnums=(0, 1, 2))(q, k, v)
-    return run(attend, mask), run(kernels.splash(interpret=True), segments)
+    config = dataclasses.replace(decoder.VARIANTS["tiny-64"], heads=N, kv_heads=K, window=window)
+    splash = kernels.choose("splash", config, sharding.make_mesh(sharding.MeshConfig(), jax.devices()[:1]), 1).attend
+    return run(attend, mask), run(splash, segments)
 
 
-@pytest.mark.parametrize("T, N, K, H", [(256, 2, 2, 64), (200, 4, 2, 128), (384, 3, 1, 32)])
-def test_splash_is_the_plain_attention_of_packed_rows(T, N, K, H):
+@pytest.mark.parametrize("T, N, K, H, window", [(256, 2, 2, 64, None), (200, 4, 2, 128, None), (384, 3, 1, 32, None), (384, 3, 1, 32, 384), (200, 4, 2, 64, 2), (300, 2, 2, 32, 37),
+                                                (640, 2, 1, 32, 200)])
+def test_splash_is_the_plain_attention_of_packed_rows(T, N, K, H, window):
     with jax.default_matmul_precision("highest"):
-        plain, splash = both(T, N, K, H, seed=T)
+        plain, splash = both(T, N, K, H, window, seed=T)
     for a, b in zip(jax.tree.leaves(plain), jax.tree.leaves(splash), strict=True):
         assert np.linalg.norm(a - b) <= 1e-5 * np.linalg.norm(a)
 
@@ -52,6 +55,7 @@ def test_the_devices_and_the_rows_decide():
     config, mesh = decoder.VARIANTS["tiny-64"], sharding.make_mesh(sharding.MeshConfig(), jax.devices()[:1])
     assert kernels.choose("auto", config, mesh, 1) == (attend, "plain (XLA)")
     assert "interpreted on a cpu" in kernels.choose("splash", config, mesh, 1).about
+    assert "causal within segments, 4096 places back" in kernels.choose("splash", decoder.VARIANTS["mistral-7b"], mesh, 1).about
     with pytest.raises(UserError, match="per_group=4 lets questions share an image's tokens"):
         kernels.choose("splash", config, mesh, 4)
     with pytest.raises(UserError, match="'spalsh' is not known; did you mean 'splash'"):
@@ -71,16 +75,23 @@ def test_both_attentions_have_the_same_flops_forward():
         assert count() == 2 * 2 * 2 * 256 * 256 * 4 * 64
 
 
+def test_blocks_before_the_window_are_not_computed():
+    """Of five blocks of 128 keys a block of queries sees two with a window of 129, its own and the one before."""
+    x, segments = jax.ShapeDtypeStruct((1, 640, 1, 64), jnp.float32), jax.ShapeDtypeStruct((1, 640), jnp.int32)
+    count = lambda window: flops.count(kernels.splash(window, interpret=True), x, x, x, segments)
+    assert count(None) == count(640) == count(10000) == 2 * 2 * 640 * 640 * 64 and count(129) == count(None) * 2 // 5
+
+
 @pytest.mark.skipif(importlib.util.find_spec("libtpu") is None, reason="libtpu is not installed: pip install 'vlmjax[tpu]'")
-@pytest.mark.parametrize("slice_, tensor, T", [("v5e-16", 1, 1024), ("v4-8", 2, 768)])
-def test_it_compiles_for_tpus_and_never_holds_the_logits(slice_, tensor, T):
+@pytest.mark.parametrize("slice_, tensor, T, window", [("v5e-16", 1, 1024, None), ("v4-8", 2, 768, None), ("v5e-16", 1, 1024, 300)])
+def test_it_compiles_for_tpus_and_never_holds_the_logits(slice_, tensor, T, window):
     """Forward and backward, bfloat16, rows and heads split; the plain attention holds more than one set of N · T² logits."""
     mesh = sharding.make_mesh(sharding.MeshConfig(tensor=tensor), find(slice_).devices())
     place = NamedSharding(mesh, PartitionSpec(("replica", "fsdp"), None, "tensor"))
     B, N = sharding.row_shards(mesh), 8
     x = jax.ShapeDtypeStruct((B, T, N, 128), jnp.bfloat16, sharding=place)
     segments = jax.ShapeDtypeStruct((B, T), jnp.int32, sharding=sharding.batch(mesh))
-    function = kernels.choose("auto", decoder.VARIANTS["vicuna-7b"], mesh, 1).attend
+    function = kernels.choose("auto", dataclasses.replace(decoder.VARIANTS["vicuna-7b"], window=window), mesh, 1).attend
     with build.context(mesh), jax.default_matmul_precision("highest"):
         program = jax.jit(jax.grad(lambda q, k, v, s: jnp.sum(function(q, k, v, s).astype(jnp.float32)), argnums=(0, 1, 2))).lower(x, x, x, segments).compile()
     assert program.memory_analysis().temp_size_in_bytes < N // tensor * T * T * 4

@@ -104,6 +104,8 @@ def make_generate(vlm: VLM, max_new_tokens: int, stops: Sequence[int], sampling:
 def make_steps(vlm: VLM, max_new_tokens: int, stops: Sequence[int], sampling: Sampling | None = None) -> tuple[Callable[..., tuple[Growing, Asked]], Callable[..., Growing]]:
     """The two parts of `make_generate`, for who wants to see answers grow: begin(params, batch[, seed]) reads the prompts and writes the first tokens;
     extend(params, growing, asked, until[, seed]) goes on until answers have so many tokens or all have ended."""
+    window = vlm.decoder.config.window
+
     def logits(params, hidden):
         return vlm.decoder.apply({"params": params["decoder"]}, hidden, method="logits")
 
@@ -128,7 +130,7 @@ def make_steps(vlm: VLM, max_new_tokens: int, stops: Sequence[int], sampling: Sa
 
         x = vlm.inputs(params, batch)
         cache = decoder.init_cache(vlm.decoder.config, vlm.decoder.segments, B, T, x.dtype)
-        mask = attention.visible(*(batch[key] for key in ("segments", "positions", "parents", "segments", "positions", "prefix")))  # [B, T, T]
+        mask = attention.visible(*(batch[key] for key in ("segments", "positions", "parents", "segments", "positions", "prefix")), window)  # [B, T, T]
         # Of the last layer only what follows the prompts is read, beside its keys and values.
         places, last_alone = batch["target_positions"], vlm.decoder.segments[-1] == 1
         hidden, cache = vlm.decoder.apply({"params": params["decoder"]}, x, batch["positions"], mask, cache=cache, start=jnp.int32(0), asked=places if last_alone else None)
@@ -154,7 +156,7 @@ def make_steps(vlm: VLM, max_new_tokens: int, stops: Sequence[int], sampling: Sa
             positions, start = own["positions"] + step, T + Q * (step - 1)
             k_segments = jax.lax.dynamic_update_slice(k_segments, own["segments"], (0, start))
             k_positions = jax.lax.dynamic_update_slice(k_positions, positions, (0, start))
-            mask = attention.visible(own["segments"], positions, own["parents"], k_segments, k_positions, asked.k_prefix)  # [B, Q, S]
+            mask = attention.visible(own["segments"], positions, own["parents"], k_segments, k_positions, asked.k_prefix, window)  # [B, Q, S]
             x = vlm.decoder.apply({"params": params["decoder"]}, token, method="embed")
             hidden, cache = vlm.decoder.apply({"params": params["decoder"]}, x, positions, mask, cache=stacked(cache), start=start)
             token = jnp.where(ended, AFTER_END, choose(logits(params, hidden), sampling, seed, step))

@@ -14,13 +14,13 @@ from vlmjax.data.example import IMAGE_MARK
 from vlmjax.data.tokenizer import Tokenizer
 from vlmjax.errors import UserError
 from vlmjax.layout import ImageLayout
-from vlmjax.weights import FAMILIES, clip, image_processor, llava, store
+from vlmjax.weights import FAMILIES, clip, image_processor, llama, llava, store
 from vlmjax.weights.family import CARRIED, Family
 
 
 def write(bundle: Bundle, directory: epath.PathLike, what: str | None = None) -> str:
     """Writes weights, config, tokenizer, chat template, processor and generation config of the part of the bundle that `what` names (`clip`, `llama`,
-    `qwen2`, `llava`; by default the largest one it has), adapters merged into the kernels beside them and added tokens joined to their table. config.json comes last. → what was written and who reads it, for people.
+    `mistral`, `qwen2`, `llava`; by default the largest one it has), adapters merged into the kernels beside them and added tokens joined to their table. config.json comes last. → what was written and who reads it, for people.
 
     transformers' LLaVA has two linear maps between its towers: with another number it is written as haotian-liu/LLaVA writes its own.
     """
@@ -79,12 +79,14 @@ def default(bundle: Bundle) -> str:
     if bundle.vlm and bundle.vlm.encoder:
         return "llava"
     if bundle.vlm:
-        return "qwen2" if bundle.parts["decoder"].config.qkv_bias else "llama"
+        return llama.kind(bundle.parts["decoder"].config)
     return "clip"
 
 
 def refuse(bundle: Bundle, family: Family) -> None:
-    """What nobody else's code computes."""
+    """What nobody else's code computes, or none of this family's."""
+    if family.name in llama.DEFAULTS and family.name != (kind := llama.kind(bundle.parts["decoder"].config)):
+        raise UserError(f"--as: what transformers computes as {kind} (biases of q, k and v: qwen2; a window: mistral) is not written as {family.name}")
     if "projector" in family.components and bundle.parts["projector"].config.shuffle > 1:
         raise UserError("convert: neither transformers' LLaVA nor LLaVA's own code joins neighbouring patches (shuffle), so it is not written")
     if "encoder" in family.components:

@@ -50,7 +50,8 @@ def choose(name: str, config: DecoderConfig, mesh: Mesh, per_group: int, where: 
         raise UserError(f"{where}: splash cannot be: {obstacle}; take auto")
     if name == "splash" or name == "auto" and platform == "tpu" and not obstacle:
         interpreted = platform != "tpu"
-        return Choice(splash(interpreted), "splash (Pallas), causal within segments" + (f", interpreted on a {platform}: for tests, slow" if interpreted else ""))
+        seen = f", {config.window} places back" if config.window else ""
+        return Choice(splash(config.window, interpreted), f"splash (Pallas), causal within segments{seen}" + (f", interpreted on a {platform}: for tests, slow" if interpreted else ""))
     return Choice(attend, f"plain (XLA){f', as {obstacle}' if obstacle and platform == 'tpu' else ''}")
 
 
@@ -91,19 +92,20 @@ def is_known(option: str, value: str | int | bool, platform: str = "cpu") -> boo
 
 
 @functools.cache
-def splash(interpret: bool = False) -> BySegments:
-    """JAX's splash attention, which never writes a row's T² logits to memory (after FlashAttention, arXiv:2205.14135). interpret: on any device, slowly."""
-    return BySegments(functools.partial(_splash, interpret=interpret))
+def splash(window: int | None = None, interpret: bool = False) -> BySegments:
+    """JAX's splash attention, which never writes a row's T² logits to memory (after FlashAttention, arXiv:2205.14135). window: of `attention.visible`; blocks of
+    keys that lie before it for all of a block's queries are not computed. interpret: on any device, slowly."""
+    return BySegments(functools.partial(_splash, window=window, interpret=interpret))
 
 
-def _splash(q: jax.Array, k: jax.Array, v: jax.Array, segments: jax.Array, *, interpret: bool) -> jax.Array:
+def _splash(q: jax.Array, k: jax.Array, v: jax.Array, segments: jax.Array, *, window: int | None, interpret: bool) -> jax.Array:
     """q: f[B, T, N, H]. k, v: f[B, T, K, H], K divides N. segments: i32[B, T]. Rows lie whole on a device, heads are split over `tensor`. Returns f[B, T, N, H]."""
     T, H = q.shape[1], q.shape[3]
     pad = -T % LANES  # padding is a segment of its own, 0
     q, k, v = (jnp.pad(jnp.einsum("BTNH->BNTH", x), ((0, 0), (0, 0), (0, pad), (0, 0))) for x in (q * jnp.asarray(H**-0.5, q.dtype), k, v))
     segments = jnp.pad(segments, ((0, 0), (0, pad)))
 
-    own = functools.partial(_own, interpret)
+    own = functools.partial(_own, window, interpret)
     if not jax.sharding.get_abstract_mesh().empty:
         rows = ("replica", "fsdp")
         places = PartitionSpec(rows, "tensor")
@@ -111,23 +113,25 @@ def _splash(q: jax.Array, k: jax.Array, v: jax.Array, segments: jax.Array, *, in
     return jnp.einsum("BNTH->BTNH", own(q, k, v, segments)[:, :, :T])
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _own(interpret: bool, q: jax.Array, k: jax.Array, v: jax.Array, segments: jax.Array) -> jax.Array:
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def _own(window: int | None, interpret: bool, q: jax.Array, k: jax.Array, v: jax.Array, segments: jax.Array) -> jax.Array:
     """The rows and heads of one device: f[B, N, T, H], with f[B, K, T, H] and i32[B, T]."""
-    return _forward(interpret, q, k, v, segments)[0]
+    return _forward(window, interpret, q, k, v, segments)[0]
 
 
-def _forward(interpret, q, k, v, segments):
+def _forward(window, interpret, q, k, v, segments):
     heads, length = q.shape[1:3]
     block = next(size for size in BLOCKS if length % size == 0)
+    places = (length, length)  # a segment lies in one piece: what is so many places back in the row is so many positions back
+    mask = splash_attention.CausalMask(places) if window is None or window >= length else splash_attention.LocalMask(places, (window - 1, 0), 0)
     kernel = splash_attention.make_splash_mha(
-        splash_attention.MultiHeadMask([splash_attention.CausalMask((length, length))] * heads), head_shards=1, q_seq_shards=1, interpret=interpret,
+        splash_attention.MultiHeadMask([mask] * heads), head_shards=1, q_seq_shards=1, interpret=interpret,
         block_sizes=splash_attention.BlockSizes(block_q=block, block_kv=block, block_q_dkv=block, block_kv_dkv=block, block_q_dq=block, block_kv_dq=block))
     with _precision(q):
         return jax.vjp(lambda *x: jax.vmap(kernel)(*x, splash_attention.SegmentIds(segments, segments)), q, k, v)
 
 
-def _backward(interpret, backward, g):
+def _backward(window, interpret, backward, g):
     with _precision(g):
         return *backward(g), None
 

@@ -152,6 +152,15 @@ def save_qwen2(directory: pathlib.Path, seed: int) -> None:
     tokenizer.save_pretrained(directory)
 
 
+def save_mistral(directory: pathlib.Path, seed: int) -> None:
+    """Its window is shorter than every prompt and answer."""
+    tokenizer = llama_tokenizer()
+    config = transformers.MistralConfig(vocab_size=len(tokenizer), head_dim=8, rms_norm_eps=1e-5, sliding_window=5, bos_token_id=tokenizer.bos_token_id,
+                                        eos_token_id=tokenizer.eos_token_id, **LANGUAGE)
+    randomised(transformers.MistralForCausalLM(config), seed).save_pretrained(directory)
+    tokenizer.save_pretrained(directory)
+
+
 def save_llava(directory: pathlib.Path, seed: int) -> None:
     tokenizer = llava_tokenizer()
     padded = -(-len(tokenizer) // 8) * 8 + 8  # llava-1.5-7b-hf has 32064 rows for 32002 tokens
@@ -164,7 +173,7 @@ def save_llava(directory: pathlib.Path, seed: int) -> None:
     processor.save_pretrained(directory)
 
 
-SAVERS = {"clip": save_clip, "llama": save_llama, "qwen2": save_qwen2, "llava": save_llava}
+SAVERS = {"clip": save_clip, "llama": save_llama, "mistral": save_mistral, "qwen2": save_qwen2, "llava": save_llava}
 
 
 # --- choosing a seed ------------------------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from vlmjax import pretrained
 from vlmjax.parity import golden, table
 
 GOLDEN = pathlib.Path(__file__).parent.parent / "golden"
-FAMILIES = ("clip", "llama", "qwen2", "llava")
+FAMILIES = ("clip", "llama", "mistral", "qwen2", "llava")
 DOCUMENT = pathlib.Path(pretrained.__file__).parent / "weights" / "README.md"
 
 
@@ -23,7 +23,7 @@ def rows(family):
 def test_every_stage_is_the_references(family):
     assert not [row for row in rows(family) if not row.ok], "\n" + table.text(rows(family))
     stages = {row.stage for row in rows(family)}
-    assert {"tokens", "logits", "loss", "gradient"} <= stages and ({"pixels", "normalised", "vision_hidden"} <= stages or family in ("llama", "qwen2"))
+    assert {"tokens", "logits", "loss", "gradient"} <= stages and ({"pixels", "normalised", "vision_hidden"} <= stages or family in ("llama", "mistral", "qwen2"))
 
 
 @pytest.mark.parametrize("family", FAMILIES)

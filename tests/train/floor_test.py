@@ -1,4 +1,6 @@
 """The floor by hand, and against what the traced step computes."""
+import dataclasses
+
 import jax
 import pytest
 
@@ -30,6 +32,18 @@ def test_by_hand_where_the_projector_alone_learns():
 def test_by_hand_where_the_decoder_learns_too():
     found = floor.stage(tiny.stage(trainable=INSTRUCT))
     assert found["matrices"]["decoder"] == 6 * (LAYER * B * T + LAST * B + V * D * B * S)
+
+
+def test_what_lies_before_a_window_does_not_count_as_useful():
+    """Of T rows of T pairs each query reads at most W; W = T counts as no window does."""
+    def found(window):
+        parts = tiny.modules()
+        parts["decoder"] = parts["decoder"].clone(config=dataclasses.replace(parts["decoder"].config, window=window))
+        return floor.stage(tiny.stage(parts=parts))
+
+    W, wide = 3, found(None)
+    assert floor.useful(found(T)) == floor.useful(found(2 * T)) == floor.useful(wide) and found(W)["total"] == wide["total"]
+    assert floor.useful(wide) - floor.useful(found(W)) == pytest.approx(wide["attention"]["decoder"] * (0.5 - (W / T - W**2 / (2 * T**2))))
 
 
 def test_by_hand_where_most_places_are_supervised():

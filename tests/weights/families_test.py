@@ -10,7 +10,7 @@ from vlmjax import pretrained, stacks, weights
 from vlmjax.errors import UserError
 from vlmjax.models.projector import ProjectorConfig
 from vlmjax.train import build
-from vlmjax.weights import table
+from vlmjax.weights import llama, llava, table
 
 VISION = dict(hidden_size=16, intermediate_size=24, num_hidden_layers=2, num_attention_heads=2, image_size=8, patch_size=4)
 CONFIGS = {
@@ -19,6 +19,7 @@ CONFIGS = {
     "qwen2": dict(model_type="qwen2", hidden_size=16, intermediate_size=24, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2, vocab_size=40,
                   rope_parameters={"rope_type": "default", "rope_theta": 1e6}, tie_word_embeddings=True),
 }
+CONFIGS["mistral"] = CONFIGS["llama"] | dict(model_type="mistral", sliding_window=6)
 CONFIGS["llava"] = dict(model_type="llava", vision_config=dict(VISION, model_type="clip_vision_model"), text_config=CONFIGS["llama"], image_token_index=39)
 CASES = [(name, layout) for name in CONFIGS for layout in weights.FAMILIES[name].layouts]
 
@@ -103,11 +104,12 @@ def test_what_nobody_computes_with_is_carried_along():
 @pytest.mark.parametrize("keys, message", [
     (dict(mm_vision_tower="openai/clip-vit-large-patch14-336", mm_projector_type="mlp2x_gelu", mm_vision_select_layer=-2), None),
     (dict(mm_vision_tower="openai/clip-vit-large-patch14"), None),
+    (dict(mm_vision_tower="openai/clip-vit-large-patch14", model_type="llava_mistral", sliding_window=6, image_aspect_ratio="pad"), None),
     (dict(mm_vision_tower="google/siglip"), "mm_vision_tower 'google/siglip' is not one of openai/"),
     (dict(mm_vision_tower="openai/clip-vit-large-patch14", mm_projector_type="cabstractor"), "mm_projector_type 'cabstractor'"),
 ])
 def test_the_config_of_the_original_checkpoints(keys, message):
-    config = CONFIGS["llama"] | keys | dict(model_type="llava")
+    config = CONFIGS["llama"] | dict(model_type="llava") | keys
     if message:
         with pytest.raises(UserError, match=message):
             weights.recognise(config, "config.json")
@@ -115,6 +117,34 @@ def test_the_config_of_the_original_checkpoints(keys, message):
     _, sizes = weights.recognise(config, "config.json")
     large = "mm_projector_type" in keys
     assert (sizes["encoder"].size, sizes["encoder"].layers, sizes["projector"].depth, sizes["decoder"].width) == (336 if large else 224, 24, 2 if large else 1, 16)
+    assert sizes["decoder"].window == (6 if "sliding_window" in keys else None)
+
+
+@pytest.mark.parametrize("kind, keys, window", [
+    ("mistral", {}, 6), ("mistral", dict(sliding_window=None), None), ("llama", dict(sliding_window=6), None), ("qwen2", dict(sliding_window=6), None),
+    ("qwen2", dict(use_sliding_window=True, sliding_window=6), None), ("qwen2", dict(use_sliding_window=True, sliding_window=6, max_window_layers=0), 6),
+    ("qwen2", dict(use_sliding_window=True, max_window_layers=0, layer_types=["full_attention"] * 2), None), ("qwen2", dict(use_sliding_window=True, max_window_layers=0), 4096),
+])
+def test_a_window_is_what_transformers_makes_of_the_keys(kind, keys, window):
+    """Qwen2's lower layers, 28 unless the file says otherwise, have none even where it is in use."""
+    _, sizes = weights.recognise(CONFIGS[kind] | keys, "config.json")
+    assert sizes["decoder"].window == window
+    family = weights.FAMILIES[llama.kind(sizes["decoder"])]
+    assert weights.recognise(family.config(sizes), "config.json") == (family, sizes)
+
+
+def test_a_mistral_config_without_the_key_has_its_default():
+    assert weights.recognise({key: value for key, value in CONFIGS["mistral"].items() if key != "sliding_window"}, "config.json")[1]["decoder"].window == 4096
+
+
+def test_llavas_own_layout_names_the_class_around_the_language_model():
+    """haotian-liu/LLaVA has none around Qwen2."""
+    sizes = lambda kind: weights.recognise(CONFIGS["llava"] | dict(text_config=CONFIGS[kind]), "config.json")[1] | {"projector": ProjectorConfig(depth=3)}
+    for kind in ("llama", "mistral"):
+        config = llava.original_config(sizes(kind), pad=True) | {"vision_config": CONFIGS["llava"]["vision_config"]}
+        assert config["model_type"] == f"llava_{kind}" and weights.recognise(config, "config.json")[1]["decoder"] == sizes(kind)["decoder"]
+    with pytest.raises(UserError, match="a class for llama and mistral and none for qwen2, and transformers none for a projector of 3 linear maps"):
+        llava.original_config(sizes("qwen2"), pad=True)
 
 
 def test_a_tied_head_may_be_written_out():
@@ -127,7 +157,9 @@ def test_a_tied_head_may_be_written_out():
     (dict(model_type="bert", architectures=["BertModel"]), r"model_type 'bert' \(BertModel\) is not known; known: clip, "),
     (CONFIGS["llama"] | dict(hidden_act="gelu"), "hidden_act is 'gelu', and vlmjax computes only 'silu'"),
     (CONFIGS["llama"] | dict(rope_scaling={"type": "linear", "factor": 2.0}), "rope: type is 'linear'"),
-    (CONFIGS["qwen2"] | dict(use_sliding_window=True), "use_sliding_window is True"),
+    (CONFIGS["qwen2"] | dict(use_sliding_window=True, max_window_layers=1), "config.json: use_sliding_window: 1 of 2 layers have a window, and vlmjax computes one for all layers or none"),
+    (CONFIGS["mistral"] | dict(sliding_window=0), "sliding_window is 0, not a number of tokens"),
+    (CONFIGS["llama"] | dict(model_type="llava_llama", mm_vision_tower="openai/clip-vit-large-patch14", image_aspect_ratio="anyres"), "image_aspect_ratio is 'anyres'"),
     (CONFIGS["clip"] | dict(vision_config=VISION | dict(hidden_act="mish")), "vision_config: hidden_act 'mish' is not one of quick_gelu"),
 ])
 def test_a_config_that_we_do_not_compute_is_refused(config, message):

@@ -1,4 +1,4 @@
-"""Language models of the Llama family: RMSNorm, rotary positions, grouped heads, gated MLP."""
+"""Language models of the Llama family: RMSNorm, rotary positions, grouped heads, gated MLP; with a window, Mistral's."""
 import dataclasses
 import functools
 from collections.abc import Mapping
@@ -17,7 +17,8 @@ from vlmjax.stacks import segment_bounds, segment_name
 
 @dataclasses.dataclass(frozen=True)
 class DecoderConfig:
-    """theta: base of the rotary angles. qkv_bias: Qwen2 has them. tied: logits are read with the embedding table. lora: adapters
+    """theta: base of the rotary angles. qkv_bias: Qwen2 has them. window: of the mask of every layer (`attention.visible`): a token sees itself and the window - 1
+    tokens before it; None: all before it. tied: logits are read with the embedding table. lora: adapters
     of its projections. added: (first id, how many) of the tokens whose rows lie in leaves of their own, so that they learn beside a frozen table: behind the
     table, or in place of rows of it that no token had."""
 
@@ -33,6 +34,7 @@ class DecoderConfig:
     eps: float = 1e-5
     theta: float = 1e4
     qkv_bias: bool = False
+    window: int | None = None
     tied: bool = False
     lora: LoRAConfig | None = None
     added: tuple[int, int] | None = None
@@ -136,7 +138,7 @@ class Decoder(nn.Module):
         start: jax.Array | int | None = None,
         asked: Asked | None = None,
     ) -> tuple[jax.Array, dict[str, Any] | None]:
-        """x: f[B, T, D]. positions: i32[B, T], below S. mask: bool[B, T, S], see `attention.visible`; S = T without a cache.
+        """x: f[B, T, D]. positions: i32[B, T], below S. mask: bool[B, T, S], of `attention.visible` with the config's window; S = T without a cache.
 
         cache: of `init_cache`; this call fills its slots start … start+T-1 (start: i32 scalar) and attends over all S slots
         under `mask`. asked: the tokens that come out, of a stack whose last layer has a segment of its own (stack.Stack). Returns (f[B, T or A, D] after the
@@ -193,7 +195,7 @@ def grow_cache(cache: dict[str, Any], slots: int) -> dict[str, Any]:
 
 
 # Llama 2: arXiv:2307.09288. Vicuna v1.5: Llama 2 fine-tuned, arXiv:2306.05685. Qwen2.5: arXiv:2412.15115.
-# SmolLM2: arXiv:2502.02737.
+# Mistral 7B v0.1: arXiv:2310.06825. SmolLM2: arXiv:2502.02737.
 _LLAMA2_7B = DecoderConfig(vocab=32000, width=4096, layers=32, heads=32, kv_heads=32, head_dim=128, mlp=11008)
 _LLAMA2_13B = DecoderConfig(vocab=32000, width=5120, layers=40, heads=40, kv_heads=40, head_dim=128, mlp=13824)
 VARIANTS = {
@@ -211,6 +213,7 @@ VARIANTS = {
         vocab=152064, width=3584, layers=28, heads=28, kv_heads=4, head_dim=128, mlp=18944,
         eps=1e-6, theta=1e6, qkv_bias=True,
     ),
+    "mistral-7b": DecoderConfig(vocab=32000, width=4096, layers=32, heads=32, kv_heads=8, head_dim=128, mlp=14336, window=4096),
     "smollm2-135m": DecoderConfig(
         vocab=49152, width=576, layers=30, heads=9, kv_heads=3, head_dim=64, mlp=1536, theta=1e5, tied=True,
     ),

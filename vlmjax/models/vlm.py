@@ -90,7 +90,8 @@ class VLM:
         """f[B, T, D] after the decoder's final norm, every place of the row, or f[B, A, D] of the places that are asked for, i32[B, A]; with `capture` also the decoder's intermediates (see
         stack.hidden_states). key: of dropout, None: none is dropped."""
         segments, positions = batch["segments"], batch["positions"]
-        mask = segments if isinstance(self.decoder.attend, BySegments) else visible(segments, positions, batch["parents"], segments, positions, batch["prefix"])
+        window = self.decoder.config.window
+        mask = segments if isinstance(self.decoder.attend, BySegments) else visible(segments, positions, batch["parents"], segments, positions, batch["prefix"], window)
         inputs = {"params": params["decoder"]}, self.inputs(params, batch, key), positions, mask
         if capture:
             (hidden, _), captured = self.decoder.apply(*inputs, mutable=["intermediates"])

@@ -21,13 +21,13 @@ _LLAVA_FILES = (("model.language_model.", "language_model.model."), ("lm_head.",
 
 def run(directory: str | os.PathLike, family: str, cases: Any) -> Arrays:
     """Everything that transformers computes of the checkpoint in `directory`, from the bytes and texts of `cases` (cases.py, or whatever
-    has its names). family: clip, llama, qwen2 or llava. UserError without torch and transformers 5.
+    has its names). family: clip, llama, mistral, qwen2 or llava. UserError without torch and transformers 5.
 
     clip: `pixels/NAME` u8[h, w, 3] after resize and crop, `normalised/NAME` f32[h, w, 3], `tokens/I` i32[T], `vision_hidden/K`
     f32[N, P+1, E], `text_hidden/K` f32[n, T, E] (0 behind a text's end), `image_features` f32[N, J], `text_features` f32[n, J],
     `logits` f32[N, n] per image, `loss` f32[] of the first min(N, n) of both.
 
-    llama, qwen2: `tokens/I` i32[T] of the prompts and then of the texts, `hidden/K` f32[1, T, D] of the first prompt (the input of each block,
+    llama, mistral, qwen2: `tokens/I` i32[T] of the prompts and then of the texts, `hidden/K` f32[1, T, D] of the first prompt (the input of each block,
     then the output after the final norm), `logits/I` f32[T, V], `greedy/I` i32[n] and `text/I`, its UTF-8, u8[bytes]; `loss` f32[] of the
     first answer after the first prompt.
 
@@ -36,7 +36,7 @@ def run(directory: str | os.PathLike, family: str, cases: Any) -> Arrays:
 
     `gradient/NAME`: of the loss, by the name of the parameter in the checkpoint; the vision tower of llava is frozen.
     """
-    readers = {"clip": _clip, "llama": _language_model, "qwen2": _language_model, "llava": _llava}
+    readers = {"clip": _clip, "llama": _language_model, "mistral": _language_model, "qwen2": _language_model, "llava": _llava}
     if family not in readers:
         raise UserError(f"parity: there is no reference for {family!r}, only for {', '.join(readers)}")
     try:

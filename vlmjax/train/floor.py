@@ -13,7 +13,7 @@ Attention is the two products of queries, keys and values, 4·T²·(heads · hea
 pass. All T² pairs count, as plain attention computes them.
 
 `useful` is the convention of every MFU here, planned or measured: the floor with half of the pairs where attention is causal, since the other half
-need not be computed. It leaves out what is computed twice (remat) and counts padding, since a step has its shape whatever is in it. PaLM's MFU
+need not be computed, and with a window of W < T places without the (T − W)²/2T² of all pairs that lie before it. It leaves out what is computed twice (remat) and counts padding, since a step has its shape whatever is in it. PaLM's MFU
 (arXiv:2204.02311, appendix B) counts all pairs and every parameter as trained: of the same step it is never lower.
 """
 import math
@@ -53,7 +53,8 @@ def is_matrix(path: str, tied: bool) -> bool:
 
 
 def stage(stage: build.Stage) -> dict[str, Any]:
-    """FLOPs of one step on all devices: {"matrices": {component: …}, "attention": {component: …}, "similarity": …, "total": …}."""
+    """FLOPs of one step on all devices: {"matrices": {component: …}, "attention": {component: …}, "similarity": …, "total": …}, with a window also
+    {"before_window": {component: …}}, what of attention is of keys that no query sees any more."""
     by_layer, lowest = stacks.expand(param_rules.flatten(optim.merge(stage.abstract.learned.trainable, stage.abstract.frozen))), {}
     learns = {path: stage.labels[path].trainable for path in by_layer}
     for path in by_layer:
@@ -79,13 +80,16 @@ def stage(stage: build.Stage) -> dict[str, Any]:
             sequences, length, width = attends(stage, name)
             products = lambda layer: 4 * (asked(stage, f"{name}/layers/{layer}/") or length) * length * width * sequences
             attention[name] = sum(products(layer) * (3 if below(name, (2, layer, ATTENTION + 1, 0)) else 1) for layer in range(sum(part.segments)))
+    before = {name: all_pairs * (1 - window / length) ** 2 / 2 for name, all_pairs in attention.items()
+              if (window := getattr(parts(stage)[name].config, "window", None)) and window < (length := attends(stage, name)[1])}
     similarity = 6 * stage.shape.rows**2 * parts(stage)["contrast_head"].joint if "contrast_head" in stage.components else 0
-    return {"matrices": matrices, "attention": attention, "similarity": similarity, "total": sum(matrices.values()) + sum(attention.values()) + similarity}
+    return {"matrices": matrices, "attention": attention, "similarity": similarity, "total": sum(matrices.values()) + sum(attention.values()) + similarity,
+            **({"before_window": before} if before else {})}
 
 
 def useful(found: Mapping[str, Any]) -> float:
-    """What of a floor counts for MFU: all but half of causal attention."""
-    return found["total"] - sum(found["attention"].get(name, 0) for name in CAUSAL) / 2
+    """What of a floor counts for MFU: all but half of causal attention, and but what lies before a window."""
+    return found["total"] - sum(found["attention"].get(name, 0) for name in CAUSAL) / 2 - sum(found.get("before_window", {}).values())
 
 
 def parts(stage: build.Stage) -> Mapping[str, Any]:

@@ -7,8 +7,8 @@ from vlmjax.weights import clip, llama, llava
 from vlmjax.weights.family import Config, Family
 
 # `model_type` of a config.json → family
-FAMILIES: dict[str, Family] = {"clip": clip.FAMILY, "llama": llama.FAMILY, "qwen2": llama.QWEN2, "llava": llava.FAMILY,
-                                "llava_llama": llava.FAMILY}
+FAMILIES: dict[str, Family] = {"clip": clip.FAMILY, "llama": llama.FAMILY, "mistral": llama.MISTRAL, "qwen2": llama.QWEN2, "llava": llava.FAMILY,
+                                "llava_llama": llava.FAMILY, "llava_mistral": llava.FAMILY}
 
 
 def recognise(config: Mapping[str, Any], where: str) -> tuple[Family, dict[str, Any]]:

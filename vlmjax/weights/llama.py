@@ -1,16 +1,23 @@
-"""Llama and the models that share its names: Vicuna, SmolLM2, Qwen2 and Qwen2.5 (transformers' llama and qwen2)."""
+"""Llama and the models that share its names: Vicuna, SmolLM2, Mistral, Qwen2 and Qwen2.5 (transformers' llama, mistral and qwen2)."""
 import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+from vlmjax.errors import UserError
 from vlmjax.models.decoder import DecoderConfig
 from vlmjax.weights.family import Config, Family
 from vlmjax.weights.table import FLAT, INTERLEAVED, LINEAR, LINEAR_2, Entry, Form, prefixed
 
-# transformers/models/{llama,qwen2}/configuration_*.py
-LLAMA_DEFAULTS = {"vocab_size": 32000, "hidden_size": 4096, "intermediate_size": 11008, "num_hidden_layers": 32, "num_attention_heads": 32,
+# transformers/models/{llama,mistral,qwen2}/configuration_*.py, by `model_type`. A window may be null, so its default is read apart (`_window`).
+_LLAMA = {"vocab_size": 32000, "hidden_size": 4096, "intermediate_size": 11008, "num_hidden_layers": 32, "num_attention_heads": 32,
                   "rms_norm_eps": 1e-6, "rope_theta": 1e4, "hidden_act": "silu"}
-QWEN2_DEFAULTS = LLAMA_DEFAULTS | {"vocab_size": 151936, "intermediate_size": 22016, "num_key_value_heads": 32}
+DEFAULTS = {
+    "llama": _LLAMA,
+    "mistral": _LLAMA | {"intermediate_size": 14336, "num_key_value_heads": 8},
+    "qwen2": _LLAMA | {"vocab_size": 151936, "intermediate_size": 22016, "num_key_value_heads": 32},
+}
+ARCHITECTURES = {"llama": "LlamaForCausalLM", "mistral": "MistralForCausalLM", "qwen2": "Qwen2ForCausalLM"}
+WINDOW = 4096  # of Mistral and of Qwen2, where it is in use and the file names none
 
 _BLOCK = (
     *(entry for n in "qkv" for entry in (Entry(f"self_attn.{n}_proj.weight", f"attention/{n}/kernel", LINEAR), Entry(f"self_attn.{n}_proj.bias", f"attention/{n}/bias", FLAT))),
@@ -39,35 +46,56 @@ def _gguf(query_and_key: Form) -> tuple[Entry, ...]:
 IGNORED = (r".*\.rotary_emb\.inv_freq",)  # a buffer of files before 2023
 
 
-def sizes(c: Config, qwen2: bool = False) -> DecoderConfig:
-    """The language model that a config (or its `text_config`) describes."""
+def sizes(c: Config, kind: str) -> DecoderConfig:
+    """The language model of a config whose `model_type` is `kind`."""
     c.refuse("hidden_act", "silu")
     c.refuse("attention_bias", False)
     c.refuse("mlp_bias", False)
-    c.refuse("use_sliding_window", False)
     rope = c.node.get("rope_parameters") or c.node.get("rope_scaling") or {}
     Config(rope, f"{c.where}: rope", {}).refuse("rope_type" if "rope_type" in rope else "type", "default")
     heads = c("num_attention_heads")
     return DecoderConfig(
         vocab=c("vocab_size"), width=c("hidden_size"), layers=c("num_hidden_layers"), heads=heads, kv_heads=c.node.get("num_key_value_heads") or c.defaults.get("num_key_value_heads", heads),
         head_dim=c.node.get("head_dim") or c("hidden_size") // heads, mlp=c("intermediate_size"), eps=c("rms_norm_eps"), theta=float(rope.get("rope_theta") or c("rope_theta")),
-        qkv_bias=qwen2, tied=bool(c.node.get("tie_word_embeddings", False)))  # fmt: skip
+        qkv_bias=kind == "qwen2", window=_window(c, kind), tied=bool(c.node.get("tie_word_embeddings", False)))  # fmt: skip
+
+
+def _window(c: Config, kind: str) -> int | None:
+    """How far back all layers see; UserError where layers differ in it."""
+    used = kind == "mistral" or kind == "qwen2" and c.node.get("use_sliding_window")
+    window = c.node.get("sliding_window", WINDOW) if used else None
+    if window is None:
+        return None
+    if not isinstance(window, int) or window < 1:
+        raise UserError(f"{c.where}: sliding_window is {window!r}, not a number of tokens")
+    if kind == "qwen2":  # its lower layers see everything
+        layers, full = c("num_hidden_layers"), c.node.get("max_window_layers", 28)
+        types = c.node.get("layer_types") or ["full_attention" if layer < full else "sliding_attention" for layer in range(layers)]
+        if set(types) == {"full_attention"}:
+            return None
+        if set(types) != {"sliding_attention"}:
+            raise UserError(f"{c.where}: use_sliding_window: {types.count('sliding_attention')} of {layers} layers have a window, and vlmjax computes one for all layers or none")
+    return window
+
+
+def kind(d: DecoderConfig) -> str:
+    """The `model_type` under which transformers computes these sizes."""
+    return "qwen2" if d.qkv_bias else "mistral" if d.window else "llama"
 
 
 def config(d: DecoderConfig) -> dict[str, Any]:
     """What transformers writes for these sizes."""
-    kind, name = ("qwen2", "Qwen2ForCausalLM") if d.qkv_bias else ("llama", "LlamaForCausalLM")
-    return {"architectures": [name], "model_type": kind, "vocab_size": d.vocab, "hidden_size": d.width, "num_hidden_layers": d.layers, "num_attention_heads": d.heads,
+    window = {"use_sliding_window": True, "sliding_window": d.window, "max_window_layers": 0} if d.window and d.qkv_bias else {"sliding_window": d.window} if d.window else {}
+    return {"architectures": [ARCHITECTURES[kind(d)]], "model_type": kind(d), **window, "vocab_size": d.vocab, "hidden_size": d.width, "num_hidden_layers": d.layers, "num_attention_heads": d.heads,
             "num_key_value_heads": d.kv_heads, "head_dim": d.head_dim, "intermediate_size": d.mlp, "rms_norm_eps": d.eps, "hidden_act": "silu", "tie_word_embeddings": d.tied,
             "rope_parameters": {"rope_type": "default", "rope_theta": d.theta}}
 
 
 def text_sizes(c: Config) -> DecoderConfig:
     """The language model of a larger config, of whichever kind."""
-    kinds = {"llama": (LLAMA_DEFAULTS, False), "qwen2": (QWEN2_DEFAULTS, True)}
     kind = c.node.get("model_type", "llama")
-    c.refuse("model_type", *kinds)
-    return sizes(Config(c.node, c.where, kinds[kind][0]), kinds[kind][1])
+    c.refuse("model_type", *DEFAULTS)
+    return sizes(Config(c.node, c.where, DEFAULTS[kind]), kind)
 
 
 def _config(parts: Mapping[str, Any]) -> dict[str, Any]:
@@ -77,4 +105,5 @@ def _config(parts: Mapping[str, Any]) -> dict[str, Any]:
 _PUBLISHED = (*prefixed(BODY, "model."), HEAD)
 FAMILY = Family("llama", ("decoder",), lambda c: {"decoder": text_sizes(c)}, _config, {"transformers": _PUBLISHED, "gguf": _gguf(INTERLEAVED)}, ignored=IGNORED,
                 aliases=(("lm_head.weight", "model.embed_tokens.weight"),))
+MISTRAL = dataclasses.replace(FAMILY, name="mistral", layouts={"transformers": _PUBLISHED})  # in GGUF it is a llama
 QWEN2 = dataclasses.replace(FAMILY, name="qwen2", layouts={"transformers": _PUBLISHED, "gguf": _gguf(LINEAR)})  # else only its config differs

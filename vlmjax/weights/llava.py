@@ -16,6 +16,8 @@ from vlmjax.weights.table import LINEAR, Entry, prefixed
 # transformers/models/llava/configuration_llava.py: the tower of LLaVA-1.5
 VISION_DEFAULTS = clip.VISION_DEFAULTS | {"hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 24, "num_attention_heads": 16, "image_size": 336, "patch_size": 14}
 DEFAULTS = {"projector_hidden_act": "gelu"}
+# llava/model/language_model/: the language model's kind → the class around it
+ORIGINAL = {"llama": "LlavaLlamaForCausalLM", "mistral": "LlavaMistralForCausalLM"}
 # `mm_vision_tower` of the original checkpoints, whose configs do not hold its sizes
 TOWERS = {"openai/clip-vit-large-patch14": "clip-l14", "openai/clip-vit-large-patch14-336": "clip-l14-336"}
 
@@ -69,7 +71,8 @@ def _original_sizes(c: Config) -> dict[str, Any]:
     if not depth:
         raise UserError(f"{c.where}: mm_projector_type {kind!r} is not linear or mlpNx_gelu")
     encoder = clip.vision_sizes(c.part("vision_config", VISION_DEFAULTS)) if "vision_config" in c.node else vit.VARIANTS[TOWERS[c("mm_vision_tower")]]
-    language = Config(dict(c.node, model_type="llama"), c.where)
+    c.refuse("image_aspect_ratio", "pad", "square")
+    language = Config(dict(c.node, model_type="mistral" if c.node.get("model_type") == "llava_mistral" else "llama"), c.where)
     return {"encoder": dataclasses.replace(encoder, feature_layer=_layer(c, "mm_vision_select_layer")), "projector": ProjectorConfig(depth=depth), "decoder": llama.text_sizes(language)}
 
 
@@ -119,8 +122,10 @@ def write_original(by_layer: Mapping[str, np.ndarray], depth: int) -> tuple[dict
 
 def original_config(sizes: Mapping[str, Any], pad: bool) -> dict[str, Any]:
     """The language model's config with LLaVA's keys in it; the tower has its own."""
-    depth = sizes["projector"].depth
+    depth, kind = sizes["projector"].depth, llama.kind(sizes["decoder"])
+    if kind not in ORIGINAL:
+        raise UserError(f"convert: LLaVA's own code has a class for {' and '.join(ORIGINAL)} and none for {kind}, and transformers none for a projector of {depth} linear maps, so it is not written")
     return llama.config(sizes["decoder"]) | {
-        "architectures": ["LlavaLlamaForCausalLM"], "model_type": "llava_llama", "mm_vision_tower": TOWER, "mm_projector_type": "linear" if depth == 1 else f"mlp{depth}x_gelu",
+        "architectures": [ORIGINAL[kind]], "model_type": f"llava_{kind}", "mm_vision_tower": TOWER, "mm_projector_type": "linear" if depth == 1 else f"mlp{depth}x_gelu",
         "mm_hidden_size": sizes["encoder"].width, "mm_vision_select_layer": sizes["encoder"].feature_layer, "mm_vision_select_feature": "patch", "mm_use_im_start_end": False,
         "mm_use_im_patch_token": False, "image_aspect_ratio": "pad" if pad else "square"}
