@@ -1,3 +1,4 @@
+import dataclasses
 import functools
 import re
 
@@ -7,10 +8,11 @@ import numpy as np
 import pytest
 
 from tests.evaluate import tiny
-from vlmjax import decode
+from vlmjax import decode, param_rules
 from vlmjax.bundle import stack
 from vlmjax.data.example import Turn
 from vlmjax.errors import UserError
+from vlmjax.train import build
 
 QUESTIONS = ("is it red?", "what color is it?", "and what shape is it?")
 T, Q, NEW = 24, 4, 5
@@ -59,6 +61,26 @@ def test_the_cache_gives_what_a_full_forward_gives():
             one["tokens"][0, last + 1] = token
             one["target_positions"][0, 0] += 1
     assert len({tuple(answer) for answer in answers()[3, :3].tolist()}) > 1  # the questions do matter
+
+
+def test_the_layers_of_a_loop_carry_their_cache():
+    """What a loop over layers collects is written whole, for every token; into what it carries a token writes its own slots. As accelerators cut it, the decoder is one loop."""
+    vlm = tiny.model().vlm
+    vlm = dataclasses.replace(vlm, decoder=vlm.decoder.clone(segments=(vlm.decoder.config.layers,)))
+    params = build.abstract_params({name: part for name in ("encoder", "projector", "decoder") if (part := getattr(vlm, name))})
+    program = jax.make_jaxpr(decode.make_generate(vlm, NEW, (NEVER,)))(param_rules.unflatten(params), batch())
+    held = T + Q * (NEW - 1)
+
+    def collected(jaxpr):
+        for eqn in jaxpr.eqns:
+            if eqn.primitive.name == "scan":
+                yield from (var.aval.shape for var in eqn.outvars[eqn.params["num_carry"] :])
+            for inner in jax.tree.leaves(list(eqn.params.values())):
+                if hasattr(inner, "eqns"):
+                    yield from collected(getattr(inner, "jaxpr", inner))
+
+    carried = [var.aval.shape for eqn in program.jaxpr.eqns if eqn.primitive.name == "while" for var in eqn.outvars if held in var.aval.shape and len(var.aval.shape) == 5]
+    assert len(carried) == 2 and not [shape for shape in collected(program.jaxpr) if T in shape or held in shape]
 
 
 def test_a_row_does_not_depend_on_the_others():

@@ -22,6 +22,7 @@ from vlmjax.models import attention, decoder
 from vlmjax.models.vlm import VLM, pick
 from vlmjax.stacks import segment_bounds, segment_name
 
+TOKENS = "tokens"  # the scope of the loop over an answer's tokens, in profiles and for plan/answers.py
 AFTER_END = 0  # the id that fills an answer's places behind its end token
 
 
@@ -163,7 +164,8 @@ def make_steps(vlm: VLM, max_new_tokens: int, stops: Sequence[int], sampling: Sa
             answers = jax.lax.dynamic_update_slice(answers, token[:, :, None], (0, 0, step))
             return Growing(step + 1, answers, ended | ends(token), k_segments, k_positions, alone(cache))
 
-        return jax.lax.while_loop(unfinished, token, growing)
+        with jax.named_scope(TOKENS):
+            return jax.lax.while_loop(unfinished, token, growing)
 
     return begin, extend
 

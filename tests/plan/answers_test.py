@@ -1,11 +1,14 @@
 """Answering, planned: on virtual CPU devices that stand for a slice's chips, so that no libtpu is needed."""
 import dataclasses
+import importlib.util
 
 import jax
+import jax.numpy as jnp
 import pytest
 
 from tests.train import tiny
 from vlmjax.errors import UserError
+from vlmjax.models import decoder
 from vlmjax.plan import answers, table, topologies
 from vlmjax.sharding import MeshConfig
 
@@ -50,10 +53,11 @@ def test_parameters_lie_as_evaluation_lays_them_and_their_gathering_is_counted(p
     assert plan(MeshConfig(replica=4, fsdp=1), "bfloat16")["parameters"] < 0.6 * whole["parameters"]
 
 
-def test_a_token_has_what_the_loop_adds():
+def test_a_prefill_has_what_the_turns_of_the_loop_leave():
     count = lambda n, size: {"count": n, "bytes": size}
-    assert answers.per_token({"all-gather": count(10, 100), "all-reduce": count(1, 8)}, {"all-gather": count(40, 700), "all-to-all": count(3, 30)}, 3) == {
-        "all-gather": count(10, 200), "all-to-all": count(1, 10)}
+    all_ = answers.Read({"all-gather": count(40, 700), "all-to-all": count(3, 30), "all-reduce": count(1, 8)}, {"all-reduce": count(3, 9)}, 1000, 50)
+    turn = answers.Read({"all-gather": count(10, 200), "all-to-all": count(1, 10)}, {}, 300, 15)
+    assert all_.without(turn, 3) == ({"all-gather": count(10, 100), "all-reduce": count(1, 8)}, {"all-reduce": count(3, 9)}, 100, 5)
 
 
 def test_rows_are_padded_to_the_mesh_and_said(planned):
@@ -83,6 +87,17 @@ def test_what_finds_no_room_says_what_it_needs(monkeypatch, planned):
     assert "DOES NOT FIT   needs more than 34.43 GiB, the chip gives 15.75" in table.answer_lines(made)[1]
     rows = table.answers_markdown([{"topology": "v5e-4", "answers": planned}, {"topology": "v5e-4", "answers": made}])
     assert len({line.count("|") for line in rows}) == 1 and "does not fit: > 34.43 / 15.75" in rows[-1]
+
+
+@pytest.mark.skipif(importlib.util.find_spec("libtpu") is None, reason="libtpu is not installed: pip install 'vlmjax[tpu]'")
+def test_a_token_reads_parameters_and_cache_once_and_writes_only_its_slots():
+    """On a TPU, where layers are one loop. A cache that each token writes anew would be twice its bytes or more."""
+    config = decoder.DecoderConfig(vocab=1024, width=512, layers=8, heads=8, kv_heads=8, head_dim=64, mlp=1024)
+    made = answers.plan(answers.Questions(rows=32, length=960, new=65, images=0), {"decoder": decoder.Decoder(config, (8,), jnp.bfloat16)}, "bfloat16", MeshConfig(replica=4, fsdp=1), topologies.find("v5e-4"), "--answers")
+    cache = 8 * 2 * (960 + 64) * 8 * 64 * 2 * 8  # rows of a chip, keys and values, slots, heads and their size, bytes, layers
+    parameters = made["parameters"] - 1024 * 512 * 2  # of the table a token reads a row
+    assert 0.95 * (parameters + cache) < made["token"]["traffic"] < parameters + 1.2 * cache
+    assert made["token"]["schedule"]["seconds"] > made["token"]["roofline"]["hbm"] / 2 and "compiler" in table.answer_lines(made)[3]
 
 
 @pytest.mark.parametrize("asked, message", [({"length": 4}, "length 4 has no room for 1 images of 4 tokens and a question"), ({"rows": 0}, "rows is 0"), ({"new": 0}, "new is 0"), ({"images": -1}, "images is -1")])

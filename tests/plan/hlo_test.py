@@ -21,6 +21,16 @@ def test_trip_counts_are_read_from_the_condition_or_from_the_compilers_note():
     assert hlo.Program(noted).collectives()["all-gather"]["count"] == 7
 
 
+def test_a_loop_is_found_by_its_scope_and_one_turn_is_a_program():
+    """Four turns have all of the gathers, a quarter of what the loop reads, and none of what stands outside."""
+    whole = hlo.Program(SCAN)
+    turn, turns = hlo.Program(SCAN.replace("body=%wide.region_0.1_spmd.sunk", 'body=%wide.region_0.1_spmd.sunk, metadata={op_name="jit(generate)/tokens/while"}')).loop("tokens")
+    assert turns == 4 and turn.collectives() == {"all-gather": {"count": 1, "bytes": LAYER * 3 // 4}}
+    assert 0 < 4 * turn.traffic() < whole.traffic()
+    with pytest.raises(ValueError, match="0 loops in a scope 'tokens'"):
+        whole.loop("tokens")
+
+
 def loop(step=1, start=0):
     """A loop up to 8 over the parts of a weight, beside whose turns another array is gathered: begun before it, in a piece at each turn."""
     piece = lambda name: f"""%{name} (q: f32[2], all: f32[8], w: f32[4]) -> (f32[4], f32[8]) {{

@@ -115,6 +115,18 @@ def rotary(x: jax.Array, turns: jax.Array) -> jax.Array:
     return jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1).astype(x.dtype)
 
 
+def write(stack: jax.Array, new: jax.Array, layer: jax.Array, start: jax.Array, axis: int) -> tuple[jax.Array, jax.Array]:
+    """Puts `new`, f[B, …], into the slots from `start` on along `axis` of a layer of a cache f[l, B, …, S, …] → (the cache, the layer). Nothing but these slots is written: a layer that is
+    taken out, changed and put back is written whole, for every token. Of a single layer XLA copies nothing when it is taken out, and all of it when it is not."""
+    new = new.astype(stack.dtype)
+    if stack.shape[0] == 1:
+        own = jax.lax.dynamic_update_slice_in_dim(stack[0], new, start, axis)
+        return own[None], own
+    places = [layer, *(start if dim == axis else 0 for dim in range(new.ndim))]
+    stack = jax.lax.dynamic_update_slice(stack, new[None], places)
+    return stack, jax.lax.dynamic_index_in_dim(stack, layer, keepdims=False)
+
+
 Asked = jax.Array | int
 
 
@@ -152,14 +164,14 @@ class Attention(nn.Module):
         turns: jax.Array | None = None,
         mask: jax.Array | None = None,
         cache: Cache | None = None,
-        start: jax.Array | None = None,
+        place: tuple[jax.Array, jax.Array] | None = None,
         asked: Asked | None = None,
     ) -> tuple[jax.Array, Cache | None]:
         """x: f[B, T, D]. asked: the tokens that are queries and come out (see `take`); all T are keys and values. turns: of `rotations`, None: no rotary positions. mask: bool[B, T, S]; S = T without a cache.
 
-        cache: {"k": f[B, K, H, S], "v": f[B, K, S, H]}, as the two products read them: in any other order they are transposed for every
-        token. Keys and values of x go to its slots start … start+T-1, and attention is over all S slots, so `mask` must hide those not yet
-        written. Returns (f[B, A, D], the cache with the new slots or None).
+        cache: of a stack of layers, {"k": f[l, B, K, H, S], "v": f[l, B, K, S, H]}, as the two products read them: in any other order they are transposed for every
+        token. place: (layer, start): keys and values of x go to the slots start … start+T-1 of that layer, and attention is over all S of its slots, so `mask` must hide
+        those not yet written. Returns (f[B, A, D], the cache with the new slots or None).
         """
         D, N, K, H = self.width, self.heads, self.kv_heads, self.head_dim
         early = None if isinstance(self.attend, BySegments) else asked  # that one orders queries as the row does: it is given all of them
@@ -176,9 +188,9 @@ class Attention(nn.Module):
         if mask is not None:
             mask = take(mask, early)
         if cache is not None:
-            write = lambda name, new, axis: jax.lax.dynamic_update_slice_in_dim(cache[name], new.astype(cache[name].dtype), start, axis)
-            cache = {"k": write("k", jnp.einsum("BTKH->BKHT", k), 3), "v": write("v", jnp.einsum("BTKH->BKTH", v), 2)}
-            k, v = jnp.einsum("BKHS->BSKH", cache["k"]), jnp.einsum("BKSH->BSKH", cache["v"])
+            keys, k = write(cache["k"], jnp.einsum("BTKH->BKHT", k), *place, 3)
+            values, v = write(cache["v"], jnp.einsum("BTKH->BKTH", v), *place, 2)
+            cache, k, v = {"k": keys, "v": values}, jnp.einsum("BKHS->BSKH", k), jnp.einsum("BKSH->BSKH", v)
         out = self.attend(name_axes(q, "batch", "length", "heads", None), k, v, mask)
         out = take(out, asked) if early is None else out  # [B, A, N, H]
         y = dense("o", D, (-2, -1), fan_in(N * H, self.out_scale))(out)

@@ -71,7 +71,7 @@ class Block(nn.Module):
     attend: Attend = attend
 
     @nn.compact
-    def __call__(self, x, turns, mask, cache=None, start=None, asked=None):
+    def __call__(self, x, turns, mask, cache=None, place=None, asked=None):
         c = self.config
         out_scale = (2 * c.layers) ** -0.5
         attention = Attention(
@@ -86,7 +86,7 @@ class Block(nn.Module):
             lora=c.lora,
             name="attention",
         )
-        y, cache = attention(nn.RMSNorm(c.eps, self.dtype, name="norm1")(x), turns, mask, cache, start, asked)
+        y, cache = attention(nn.RMSNorm(c.eps, self.dtype, name="norm1")(x), turns, mask, cache, place, asked)
         x = name_axes(take(x, asked) + y, "batch", "length", "embed")
         y = MLP(c.mlp, out_scale, self.dtype, c.lora, name="mlp")(nn.RMSNorm(c.eps, self.dtype, name="norm2")(x))
         return name_axes(x + y, "batch", "length", "embed"), cache

@@ -22,7 +22,8 @@ REMAT: dict[str, Callable[..., bool] | None] = {
 class Stack(nn.Module):
     """Runs sum(segments) blocks one after the other.
 
-    block: makes one layer from a name; a layer maps (x, turns, mask, cache, start, asked) to (x, cache).
+    block: makes one layer from a name; a layer maps (x, turns, mask, cache, place, asked) to (x, cache); the cache is that of all its segment's layers
+        (attention.Attention).
     segments: lengths of the runs of layers that share stacked parameters, for example (22, 2) → `0-22`, `22-24`.
     unroll: layers per iteration of the loop, True: all (on a CPU that saves 20-30 % of a training step).
     remat: a key of REMAT. Parameters: START-STOP/… with a leading axis [l], l = STOP - START.
@@ -50,13 +51,14 @@ class Stack(nn.Module):
         if self.remat not in REMAT:
             raise UserError(f"remat: {self.remat!r} is not one of {', '.join(REMAT)}{did_you_mean(self.remat, REMAT)}")
 
-        def layer(block, x, cache, turns, mask, start):
-            x, cache = block(x, turns, mask, cache, start)
+        def layer(block, carry, number, turns, mask, start):
+            x, cache = block(carry[0], turns, mask, carry[1], (number, start))
             block.sow("intermediates", "output", x)  # kept only where a caller makes this collection mutable
-            return x, cache
+            return (x, cache), None
 
-        def last(block, x, cache, turns, mask, start):
-            return x, block(x, turns, mask, cache, start, asked)  # a loop carries one shape: what comes out is not carried
+        def last(block, carry, number, turns, mask, start):
+            x, cache = block(carry[0], turns, mask, carry[1], (number, start), asked)
+            return (carry[0], cache), x  # a loop carries one shape: what comes out is not carried
 
         self.sow("intermediates", "input", x)
 
@@ -80,9 +82,9 @@ class Stack(nn.Module):
                 length=length,
                 unroll=per_iteration,
             )
-            x, caches[name] = scan(self.block(name=name), x, cache and cache[name], turns, mask, start)
+            (x, caches[name]), out = scan(self.block(name=name), (x, cache and cache[name]), cache and jnp.arange(length), turns, mask, start)
             if ends:
-                (x,), caches[name] = caches[name]
+                (x,) = out
         return x, (cache and caches)
 
 

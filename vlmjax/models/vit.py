@@ -87,7 +87,7 @@ class Block(nn.Module):
     attend: Attend = attend
 
     @nn.compact
-    def __call__(self, x, turns=None, mask=None, cache=None, start=None, asked=None):
+    def __call__(self, x, turns=None, mask=None, cache=None, place=None, asked=None):
         c = self.config
         attention = Attention(
             width=c.width,
@@ -101,7 +101,7 @@ class Block(nn.Module):
             lora=c.lora,
             name="attention",
         )
-        y, cache = attention(layer_norm(c.eps, self.dtype, "norm1")(x), turns, mask, cache, start, asked)
+        y, cache = attention(layer_norm(c.eps, self.dtype, "norm1")(x), turns, mask, cache, place, asked)
         x = name_axes(take(x, asked) + y, "batch", "length", "embed")
         y = MLP(c.mlp, c.layers, c.activation, self.dtype, c.lora, name="mlp")(layer_norm(c.eps, self.dtype, "norm2")(x))
         return name_axes(x + y, "batch", "length", "embed"), cache

@@ -2,10 +2,11 @@
 
 Both are of the program that `vlmjax evaluate` runs (decode.py), at every question's full number of tokens. Nothing is allocated.
 """
+import contextlib
 import dataclasses
 import time
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -41,7 +42,7 @@ class Questions:
 def plan(asked: Questions, available: Mapping[str, nn.Module], dtype: str, mesh: sharding.MeshConfig, topology: Topology, where: str) -> dict[str, Any]:
     """What answering costs on a slice. Bytes are of one device, FLOPs of all of them, times in seconds.
 
-    `prefill`: encoder, prompts and first tokens; `token`: each further one of all answers; both with `flops`, `collectives` and a `roofline` (see cost.py). fits: whether
+    `prefill`: encoder, prompts and first tokens; `token`: each further one of all answers; both with `flops`, `collectives`, `schedule` and a `roofline` (see cost.py). fits: whether
     the compiler found room for all of it; `peak`, or else `needs`. rows: of the batch, padded to divide over the mesh.
     """
     if "decoder" not in available:
@@ -65,26 +66,39 @@ def plan(asked: Questions, available: Mapping[str, nn.Module], dtype: str, mesh:
             generate = jax.jit(decode.make_generate(vlm, new, STOPS), out_shardings=sharding.replicated(made))
             return generate.trace(param_rules.unflatten(params), batch)
 
-    def compiled(program: jax.stages.Traced) -> jax.stages.Compiled:
-        with build.context(made), jax.default_matmul_precision("highest"):
-            return program.lower().compile(kernels.compiler_options(made.devices.flat[0].platform, whole.values()))
-
     began, programs = time.monotonic(), [traced(new) for new in ((1, asked.new) if asked.new > 1 else (1,))]
     work, passes = ([flops.of_jaxpr(program.jaxpr.jaxpr, each) for program in programs] for each in (False, True))  # a loop of unknown length counts once: one token
     try:
-        made_for = [compiled(program) for program in programs]
+        with build.context(made), jax.default_matmul_precision("highest"), _names_in_key():
+            compiled = programs[-1].lower().compile(kernels.compiler_options(made.devices.flat[0].platform, whole.values()))
     except jax.errors.JaxRuntimeError as error:
         if not cost.is_refusal(error):
             raise
         return {**out, "fits": False, **cost.refusal(str(error)), "compile_seconds": round(time.monotonic() - began, 1)}
-    out |= {"fits": True, "peak": made_for[-1].memory_analysis().peak_memory_in_bytes, "compile_seconds": round(time.monotonic() - began, 1)}
-    read = [hlo.Program(program.as_text()) for program in made_for]
-    moved, dcn, traffic = [program.collectives() for program in read], [program.between_slices(topology.slices) for program in read], [program.traffic() for program in read]
-    out["prefill"] = part(work[0], passes[0], moved[0], dcn[0], traffic[0], topology)
+    out |= {"fits": True, "peak": compiled.memory_analysis().peak_memory_in_bytes, "compile_seconds": round(time.monotonic() - began, 1)}
+    whole_program = hlo.Program(compiled.as_text())
+    prefill, token = Read.of(whole_program, topology), None
     if asked.new > 1:
-        out["token"] = part(work[1] - work[0], passes[1] - passes[0], per_token(*moved, asked.new - 1), per_token(*dcn, asked.new - 1), max(0, traffic[1] - traffic[0]) // (asked.new - 1), topology)
+        turn, turns = whole_program.loop(decode.TOKENS)
+        token = Read.of(turn, topology)
+        prefill = prefill.without(token, turns)
+    out["prefill"] = part(work[0], passes[0], prefill, topology)
+    if token:
+        out["token"] = part(work[1] - work[0], passes[1] - passes[0], token, topology)
     seconds = out["prefill"]["roofline"]["step"] + (asked.new - 1) * out.get("token", out["prefill"])["roofline"]["step"]
     return {**out, "seconds": seconds, "answers_per_second": asked.rows * asked.questions / seconds}
+
+
+@contextlib.contextmanager
+def _names_in_key() -> Iterator[None]:
+    """JAX's cache of compiled programs gives a program back whatever its scopes were named when it was compiled; here the loop over tokens is found by its scope."""
+    name = "jax_compilation_cache_include_metadata_in_key"
+    before = getattr(jax.config, name)
+    jax.config.update(name, True)
+    try:
+        yield
+    finally:
+        jax.config.update(name, before)
 
 
 def image_tokens(parts: Mapping[str, nn.Module]) -> int:
@@ -92,12 +106,26 @@ def image_tokens(parts: Mapping[str, nn.Module]) -> int:
     return parts["encoder"].config.tokens_per_image // parts["projector"].config.shuffle ** 2 if "projector" in parts else 0
 
 
-def per_token(first: Mapping[str, Mapping[str, int]], all_: Mapping[str, Mapping[str, int]], tokens: int) -> dict[str, dict[str, float]]:
-    """Collectives of the program with one token and of that with `tokens` more → those of one more. The few that the loop saves or needs once may not divide."""
-    none = {"count": 0, "bytes": 0}
-    found = {kind: {what: max(0, all_[kind][what] - first.get(kind, none)[what]) / tokens for what in none} for kind in all_}
-    return {kind: {"count": round(entry["count"]), "bytes": round(entry["bytes"])} for kind, entry in found.items() if round(entry["count"])}
+class Read(NamedTuple):
+    """What a program says of itself (plan/hlo.py); collectives by kind, within a slice and, `dcn`, between slices."""
+
+    collectives: dict[str, dict[str, int]]
+    dcn: dict[str, dict[str, int]]
+    traffic: int
+    cycles: int  # none is left out: splash takes no cache
+
+    @classmethod
+    def of(cls, program: hlo.Program, topology: Topology) -> "Read":
+        return cls(program.collectives(), program.between_slices(topology.slices), program.traffic(), program.cycles()[0])
+
+    def without(self, turn: "Read", turns: int) -> "Read":
+        """What is left when so many turns of a loop in it are taken away."""
+        def rest(all_, one):
+            left = {kind: {what: max(0, size - turns * (one[kind][what] if kind in one else 0)) for what, size in entry.items()} for kind, entry in all_.items()}
+            return {kind: entry for kind, entry in left.items() if entry["count"]}
+
+        return Read(rest(self.collectives, turn.collectives), rest(self.dcn, turn.dcn), self.traffic - turns * turn.traffic, self.cycles - turns * turn.cycles)
 
 
-def part(work: int, passes: int, collectives: Mapping[str, Mapping[str, int]], dcn: Mapping[str, Mapping[str, int]], traffic: int, topology: Topology) -> dict[str, Any]:
-    return {"flops": work, "collectives": collectives, "dcn": dcn, "traffic": traffic, "roofline": cost.bounds(passes, traffic, collectives, dcn, topology)}
+def part(work: int, passes: int, read: Read, topology: Topology) -> dict[str, Any]:
+    return {"flops": work, "collectives": read.collectives, "dcn": read.dcn, "traffic": read.traffic, "schedule": cost.schedule(read.cycles, 0, topology), "roofline": cost.bounds(passes, read.traffic, read.collectives, read.dcn, topology)}

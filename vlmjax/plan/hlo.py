@@ -99,6 +99,15 @@ class Program:
             step = self._step(self.computations.get(body, {}), counters[0])
         return max(-(-(limit - start) // step), 1)
 
+    def loop(self, scope: str) -> tuple["Program", int]:
+        """(one turn, how many turns are counted) of the `while` that the source has in the `jax.named_scope` of this name."""
+        found = [i for body in self.computations.values() for i in body.values() if i.opcode == "while" and re.search(rf'op_name="[^"]*\b{scope}/while"', i.attributes)]
+        if len(found) != 1:
+            raise ValueError(f"{len(found)} loops in a scope {scope!r}")
+        turn = Program("")
+        turn.computations, turn.entry = self.computations, re.search(r"body=%?([\w.\-]+)", found[0].attributes)[1]
+        return turn, self.trips(found[0])
+
     def _step(self, body: dict[str, Instruction], counter: int) -> int:
         root = next((i for i in body.values() if i.root and i.opcode == "tuple"), None)
         new = body.get(root.operands[counter]) if root and counter < len(root.operands) else None

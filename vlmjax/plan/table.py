@@ -76,7 +76,7 @@ def answer_lines(made: Mapping[str, Any]) -> list[str]:
     for name, what in (("prefill", "prefill"), ("token", "each token")):
         if entry := made.get(name):
             roof = entry["roofline"]
-            out.append(f"  {what:13}  {1e3 * roof['step']:.1f} ms (compute {1e3 * roof['compute']:.1f}, HBM {1e3 * roof['hbm']:.1f}, ICI {1e3 * roof['ici']:.1f}, DCN {1e3 * roof['dcn']:.1f}), {entry['flops'] / 1e12:,.2f} TFLOP; "
+            out.append(f"  {what:13}  {1e3 * roof['step']:.1f} ms (compute {1e3 * roof['compute']:.1f}, HBM {1e3 * roof['hbm']:.1f}, ICI {1e3 * roof['ici']:.1f}, DCN {1e3 * roof['dcn']:.1f}), {entry['flops'] / 1e12:,.2f} TFLOP; compiler {1e3 * entry['schedule']['seconds']:.1f} ms; "
                        f"over ICI, per chip: {received(entry['collectives'])}; over DCN: {received(entry['dcn'])}")
     return [*out, f"  roofline       {made['seconds']:.2f} s for {made['rows'] * made['questions']:,} answers, {made['answers_per_second']:,.0f} a second at most, uncalibrated"]
 
@@ -181,14 +181,14 @@ def tera(cost: Mapping[str, Any]) -> str:
 
 def answers_markdown(plans: Sequence[Mapping[str, Any]]) -> list[str]:
     """A line for each plan with answers."""
-    out = ["| slice | mesh | at once | peak / chip GiB | parameters GiB | prefill ms, bound | a token ms, bound | answers a second ≤ |", "|---|---|---|---:|---:|---:|---:|---:|"]
+    out = ["| slice | mesh | at once | peak / chip GiB | parameters GiB | prefill ms, bound | compiler ms | a token ms, bound | compiler ms | answers a second ≤ |", "|---|---|---|---:|---:|---:|---:|---:|---:|---:|"]
     for plan in plans:
         made = plan["answers"]
         mesh = ", ".join(f"{axis} {size}" for axis, size in made["mesh"].items() if size > 1)
         asked = f"{made['rows']} rows of {made['length']} + {made['new']}" + f", {made['questions']} questions each" * (made["questions"] > 1)
         if not made["fits"]:
-            out.append(f"| {plan['topology']} | {mesh} | {asked} | does not fit: > {gib(made['needs'])} / {gib(made['usable'])} | {gib(made['parameters'])} | | | |")
+            out.append(f"| {plan['topology']} | {mesh} | {asked} | does not fit: > {gib(made['needs'])} / {gib(made['usable'])} | {gib(made['parameters'])} | | | | | |")
             continue
-        times = " | ".join(f"{1e3 * made[what]['roofline']['step']:.1f}, {made[what]['roofline']['bound']}" if what in made else "" for what in ("prefill", "token"))
+        times = " | ".join(f"{1e3 * made[what]['roofline']['step']:.1f}, {made[what]['roofline']['bound']} | {1e3 * made[what]['schedule']['seconds']:.1f}" if what in made else " | " for what in ("prefill", "token"))
         out.append(f"| {plan['topology']} | {mesh} | {asked} | {gib(made['peak'])} / {gib(made['usable'])} | {gib(made['parameters'])} | {times} | {made['answers_per_second']:,.0f} |")
     return out
