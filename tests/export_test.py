@@ -20,10 +20,11 @@ from vlmjax.weights import store
 GOLDEN = pathlib.Path(__file__).parent / "golden"
 # Keys that transformers writes and that neither it nor we compute with: what a model starts from, how it trains, who wrote it, a BOS that the tokenizer has not.
 UNWRITTEN = {"initializer_factor", "initializer_range", "attention_dropout", "logit_scale_init_value", "transformers_version", "use_cache", "pretraining_tp", "num_channels", "max_window_layers",
-             "bos_token_id", "layer_types", "use_sliding_window", "attention_bias", "mlp_bias", "multimodal_projector_bias", "max_position_embeddings", "projection_dim"}
+             "bos_token_id", "layer_types", "use_sliding_window", "attention_bias", "mlp_bias", "multimodal_projector_bias", "max_position_embeddings", "projection_dim",
+             "hidden_dropout_prob", "projection_dropout", "use_mask_token", "use_absolute_position_embeddings"}
 
 
-@pytest.mark.parametrize("family", ["clip", "llama", "mistral", "qwen2", "llava"])
+@pytest.mark.parametrize("family", ["clip", "llama", "mistral", "qwen2", "llava", "internvl"])
 def test_a_checkpoint_survives_reading_and_writing(family, tmp_path, capsys):
     source = GOLDEN / family / "model"
     assert main(["convert", f"--model={source}", f"--to={tmp_path}/out"]) == 0
@@ -159,8 +160,16 @@ def test_what_transformers_cannot_express_is_refused(tmp_path):
         export.write(language, tmp_path / "a", "clip")
     with pytest.raises(UserError, match="--as: 'bert' is not one of clip"):
         export.write(language, tmp_path / "a", "bert")
-    with pytest.raises(UserError, match=r"--as: what transformers computes as mistral .* is not written as llama"):
+    with pytest.raises(UserError, match="convert: as llama: transformers computes it as mistral"):
         export.write(pretrained.load(GOLDEN / "mistral" / "model"), tmp_path / "a", "llama")
+    internvl = pretrained.load(GOLDEN / "internvl" / "model")
+    internvl.tokenizer.around = ()
+    with pytest.raises(UserError, match=r"convert: as internvl: its tokenizer lacks the marks of an image \(<img>, </img>, <IMG_CONTEXT>\), without which it was trained"):
+        export.write(internvl, tmp_path / "a")
+    with pytest.raises(UserError, match="convert: as internvl: its images are treated by 'crop'"):
+        export.write(dataclasses.replace(internvl, layout=dataclasses.replace(internvl.layout, resize="crop")), tmp_path / "a")
+    with pytest.raises(UserError, match="convert: as llava: .*neither transformers' LLaVA nor LLaVA's own code joins neighbouring patches"):
+        export.write(internvl, tmp_path / "a", "llava")
     assert not (tmp_path / "a").exists()
     (tmp_path / "mine").write_text("")
     assert main(["convert", f"--model={GOLDEN}/llama/model", f"--to={tmp_path}"]) == 2 and sorted(p.name for p in tmp_path.iterdir()) == ["mine"]

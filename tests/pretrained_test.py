@@ -1,10 +1,14 @@
 """Weights go straight into shards: two real processes read a checkpoint, each its own half of it."""
 import json
+import pathlib
+import shutil
 
 import pytest
 
 from tests import processes
 from vlmjax import pretrained
+
+GOLDEN = pathlib.Path(__file__).parent / "golden"
 
 MODEL = "tests/golden/llama/model"
 PROGRAM = """
@@ -62,3 +66,14 @@ def test_each_process_reads_its_own_part_of_a_file_and_no_other():
             split = [path for path in sizes if taken[path] < sizes[path]]
             assert all(2 * taken[path] == sizes[path] for path in split)
             assert sum(sizes[path] for path in split) > 0.95 * sum(sizes.values())  # the rest are gains and biases
+
+
+def test_a_processor_that_cuts_tiles_is_read_as_one_that_does_not_and_says_so(tmp_path):
+    source = GOLDEN / "internvl" / "model"
+    shutil.copytree(source, tmp_path / "model")
+    file = tmp_path / "model" / "preprocessor_config.json"
+    node = json.loads(file.read_text())
+    assert node["max_patches"] == 1 and pretrained.load(source).layout.tokens_per_image == 4  # four by four patches, of which four are a token
+    file.write_text(json.dumps({key: value for key, value in node.items() if key != "max_patches"}))
+    with pytest.warns(UserWarning, match="an image is read as one tile; transformers' processor would cut it into up to 12"):
+        assert pretrained.load(tmp_path / "model").layout == pretrained.load(source).layout

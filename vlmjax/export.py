@@ -11,7 +11,7 @@ from vlmjax import files
 from vlmjax.bundle import Bundle
 from vlmjax.data import chat_template
 from vlmjax.data.example import IMAGE_MARK
-from vlmjax.data.tokenizer import Tokenizer
+from vlmjax.data.tokenizer import IMAGE_TOKENS, Tokenizer
 from vlmjax.errors import UserError
 from vlmjax.layout import ImageLayout
 from vlmjax.weights import FAMILIES, clip, image_processor, llama, llava, store
@@ -20,7 +20,7 @@ from vlmjax.weights.family import CARRIED, Family
 
 def write(bundle: Bundle, directory: epath.PathLike, what: str | None = None) -> str:
     """Writes weights, config, tokenizer, chat template, processor and generation config of the part of the bundle that `what` names (`clip`, `llama`,
-    `mistral`, `qwen2`, `llava`; by default the largest one it has), adapters merged into the kernels beside them and added tokens joined to their table. config.json comes last. → what was written and who reads it, for people.
+    `mistral`, `qwen2`, `llava`, `internvl`; by default the largest one it has), adapters merged into the kernels beside them and added tokens joined to their table. config.json comes last. → what was written and who reads it, for people.
 
     transformers' LLaVA has two linear maps between its towers: with another number it is written as haotian-liu/LLaVA writes its own.
     """
@@ -36,7 +36,7 @@ def write(bundle: Bundle, directory: epath.PathLike, what: str | None = None) ->
     mine = {path: leaf for path, leaf in arrays.items() if path.split("/")[0] in family.components} | dict(bundle.carried)
     if family.name == "llava" and not bundle.carried:  # a tower that was trained here has its last norm in the contrast head
         mine |= {f"{CARRIED}vision_norm/{leaf}": arrays[f"contrast_head/vision_norm/{leaf}"] for leaf in ("scale", "bias") if f"contrast_head/vision_norm/{leaf}" in arrays}
-    tokenizer, sizes, remarks = bundle.tokenizer, {c: bundle.parts[c].config for c in family.components if hasattr(bundle.parts[c], "config")}, []
+    tokenizer, sizes, remarks = bundle.tokenizer, _sizes(bundle, family), []
     original = family.name == "llava" and sizes["projector"].depth != 2
     if family.name == "llava" and not original and tokenizer.image is None:
         tokenizer = tokenizer.with_tokens([IMAGE_MARK])
@@ -48,6 +48,8 @@ def write(bundle: Bundle, directory: epath.PathLike, what: str | None = None) ->
     (config["text_config"] if "text_config" in config else config).update(ids)
     if family.name == "llava" and not original:
         config["image_token_index"] = tokenizer.image
+    if family.name == "internvl":
+        config["image_token_id"] = tokenizer.image
     if jax.process_index() == 0:
         if original:
             tensors, tower = llava.write_original(mine, sizes["projector"].depth)
@@ -63,7 +65,7 @@ def write(bundle: Bundle, directory: epath.PathLike, what: str | None = None) ->
         if chat and "decoder" in family.components:
             files.write(directory / chat_template.FILE, chat)
         if bundle.layout and "encoder" in family.components and not original:
-            treatment = image_processor.config(bundle.layout)
+            treatment = image_processor.config(bundle.layout, tiles=family.name == "internvl")
             files.write_json(directory / "preprocessor_config.json", treatment)
             files.write_json(directory / "processor_config.json", _processor(family, bundle.layout, tokenizer, treatment))
         if "decoder" in family.components:
@@ -75,24 +77,27 @@ def write(bundle: Bundle, directory: epath.PathLike, what: str | None = None) ->
 
 
 def default(bundle: Bundle) -> str:
-    """The largest family whose components the bundle has."""
+    """The largest family whose components the bundle has, of two the one whose sizes they are."""
     if bundle.vlm and bundle.vlm.encoder:
-        return "llava"
+        return "internvl" if not FAMILIES["internvl"].misfit(_sizes(bundle, FAMILIES["internvl"])) else "llava"
     if bundle.vlm:
         return llama.kind(bundle.parts["decoder"].config)
     return "clip"
 
 
+def _sizes(bundle: Bundle, family: Family) -> dict[str, Any]:
+    return {c: bundle.parts[c].config for c in family.components if hasattr(bundle.parts[c], "config")}
+
+
 def refuse(bundle: Bundle, family: Family) -> None:
-    """What nobody else's code computes, or none of this family's."""
-    if family.name in llama.DEFAULTS and family.name != (kind := llama.kind(bundle.parts["decoder"].config)):
-        raise UserError(f"--as: what transformers computes as {kind} (biases of q, k and v: qwen2; a window: mistral) is not written as {family.name}")
-    if "projector" in family.components and bundle.parts["projector"].config.shuffle > 1:
-        raise UserError("convert: neither transformers' LLaVA nor LLaVA's own code joins neighbouring patches (shuffle), so it is not written")
-    if "encoder" in family.components:
-        encoder = bundle.parts["encoder"].config
-        if not (encoder.class_token and encoder.pre_norm) or encoder.final_norm or encoder.patch_bias:
-            raise UserError("convert: the encoder is not built like CLIP's (class token, norm before the blocks, no bias of patches), and no other is written yet")
+    """What nobody else's code computes under the family's name."""
+    if why := family.misfit(_sizes(bundle, family)):
+        raise UserError(f"convert: as {family.name}: {why}, so it is not written")
+    if family.name == "internvl":
+        if bundle.layout.resize != "squash":
+            raise UserError(f"convert: as internvl: its images are treated by {bundle.layout.resize!r}, and InternVL's processor resizes both sides (squash), so it is not written")
+        if bundle.tokenizer.image is None or not bundle.tokenizer.around:
+            raise UserError(f"convert: as internvl: its tokenizer lacks the marks of an image ({', '.join(IMAGE_TOKENS)}), without which it was trained, so it is not written")
 
 
 def _with_row(arrays: Mapping[str, np.ndarray], decoder: Any, tokenizer: Tokenizer) -> tuple[dict[str, np.ndarray], Any]:
@@ -109,5 +114,7 @@ def _with_row(arrays: Mapping[str, np.ndarray], decoder: Any, tokenizer: Tokeniz
 def _processor(family: Family, layout: ImageLayout, tokenizer: Tokenizer, treatment: dict[str, Any]) -> dict[str, Any]:
     if family.name == "clip":
         return {"processor_class": "CLIPProcessor", "image_processor": treatment}
+    if family.name == "internvl":
+        return {"processor_class": "InternVLProcessor", "image_seq_length": layout.tokens_per_image, "image_processor": treatment}
     return {"processor_class": "LlavaProcessor", "patch_size": layout.patch, "vision_feature_select_strategy": "default", "num_additional_image_tokens": 1,
             "image_token": tokenizer.text_of(tokenizer.image), "image_processor": treatment}

@@ -3,9 +3,10 @@
 Lengths like those of LLaVA-1.5's 665,298 conversations, simulated, since the files are not at hand: 576 tokens an image, 35 of Vicuna's
 prompt before it, numbers of conversations per source close to the published ones (they add up to the true total), and estimates of how long these are.
 
-    python experiments/benchmarks/packing.py [--length=4096] [--images=M --targets=S] [--share=1.0] [--seed=0]
+    python experiments/benchmarks/packing.py [--length=4096] [--images=M --targets=S] [--image=576] [--share=1.0] [--seed=0]
 
-Budgets of images and supervised tokens are chosen where they are not given (experiments/llava_1_5.py: --length=2048 --images=2 --targets=1472). What no row can hold is left out.
+Budgets of images and supervised tokens are chosen where they are not given (experiments/llava_1_5.py: --length=2048 --images=2 --targets=1472;
+experiments/internvl.py: --length=4096 --images=8 --targets=2560 --image=258). What no row can hold is left out.
 """
 import argparse
 import resource
@@ -55,8 +56,8 @@ PARTS = {
 SHAREGPT = 40_688  # conversations without images, a fifth of them as long as they may be
 
 
-def mixture(share: float = 1.0, seed: int = 0) -> LengthTable:
-    """The table of the mixture, or of a share of its conversations and images, in random order."""
+def mixture(share: float = 1.0, seed: int = 0, image: int = IMAGE) -> LengthTable:
+    """The table of the mixture, or of a share of its conversations and images, in random order. image: tokens of one."""
     rng = np.random.default_rng(seed)
     scaled = lambda count: round(share * count)
     columns, own = [], scaled(COCO)
@@ -73,7 +74,7 @@ def mixture(share: float = 1.0, seed: int = 0) -> LengthTable:
         else:
             group, own = own + np.arange(n), own + n
         cut = np.minimum(LONGEST - PROMPT, tail) / tail
-        columns.append((np.full(n, PROMPT + IMAGE), (tail * cut).astype(int), np.maximum(answers * cut, 1).astype(int), np.ones(n, int), group))
+        columns.append((np.full(n, PROMPT + image), (tail * cut).astype(int), np.maximum(answers * cut, 1).astype(int), np.ones(n, int), group))
     n = scaled(SHAREGPT)
     text = np.minimum(LONGEST, PROMPT + 20 + np.rint(900 * np.exp(0.9 * rng.standard_normal(n)))).astype(int)
     columns.append((np.zeros(n, int), text, ((text - PROMPT) * rng.beta(9, 3, n)).astype(int) + 1, np.zeros(n, int), own + np.arange(n)))
@@ -86,10 +87,11 @@ def main() -> int:
     args.add_argument("--length", type=int, default=4096)
     args.add_argument("--images", type=int)
     args.add_argument("--targets", type=int)
+    args.add_argument("--image", type=int, default=IMAGE, help="tokens of an image")
     args.add_argument("--share", type=float, default=1.0)
     args.add_argument("--seed", type=int, default=0)
     args = args.parse_args()
-    table = mixture(args.share, args.seed)
+    table = mixture(args.share, args.seed, args.image)
     tokens = table.head + table.tail
     drawn = np.flatnonzero((tokens <= args.length) & (table.supervised <= (args.targets or args.length)))
     print(f"{len(table):,} conversations, {len(np.unique(table.group[table.images > 0])):,} images, {(table.images == 0).sum():,} without; "

@@ -1,3 +1,4 @@
+import dataclasses
 import pathlib
 
 import pytest
@@ -5,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.data.tiny import TOKENIZER
-from vlmjax.data.conversation import TEMPLATES, Piece, Template, render, spans
+from vlmjax.data.conversation import RAW, TEMPLATES, Piece, Template, render, spans
 from vlmjax.data.example import Example, Turn
 from vlmjax.data.tokenizer import from_checkpoint
 from vlmjax.errors import UserError
@@ -91,6 +92,20 @@ def test_a_whole_conversation_is_tokenised_once(family, name):
     if name != "plain":
         prompt = [id_ for piece in render(TEMPLATES[name], tokenizer, CHAT[:-1], prompt=True) for id_ in (piece.ids if not piece.image else (-1,))]
         assert ids[: len(prompt)] == prompt
+
+
+@pytest.mark.parametrize("template", [dataclasses.replace(TEMPLATES["chatml"], bos=False), RAW, Template("parts", bos=False)], ids=lambda template: template.name)
+def test_marks_stand_around_an_image_and_are_not_supervised(template):
+    """InternVL's, also where an answer stands on both sides."""
+    tokenizer = from_checkpoint(GOLDEN / "internvl" / "model", {"image_token_id": 335})
+    (before, behind), name = tokenizer.around, tokenizer.text_of
+    assert (name(before), name(behind), name(tokenizer.image)) == ("<img>", "</img>", "<IMG_CONTEXT>")
+    pieces = render(template, tokenizer, (Turn("user", "<image>\n<image>What is this?"), Turn("assistant", "A boat.")))
+    places = [i for i, piece in enumerate(pieces) if piece.image]
+    assert len(places) == 2
+    for i in places:
+        assert pieces[i - 1] == Piece((before,)) and pieces[i + 1] == Piece((behind,))
+    assert not {before, behind} & {id_ for piece in pieces if piece.supervised for id_ in piece.ids}
 
 
 def test_a_template_says_which_token_it_lacks():

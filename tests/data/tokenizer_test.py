@@ -43,3 +43,16 @@ def test_bad_files_are_named(tmp_path):
     path.write_text(path.read_text().replace("</s>", "<end>"))
     with pytest.raises(UserError, match="has no special token </s>"):
         Tokenizer.load(path)
+
+
+def test_tokens_with_the_names_of_internvls_marks_are_marks(tmp_path):
+    """And stay so through the files of a run."""
+    plain = TOKENIZER.with_tokens(["<img>", "</img>"])
+    assert plain.around == () and plain.image == TOKENIZER.image
+    marked = TOKENIZER.with_tokens(["<img>", "</img>", "<IMG_CONTEXT>"])
+    n = TOKENIZER.vocabulary
+    assert (marked.around, marked.image) == ((n, n + 1), n + 2) and {"<img>", "</img>"} <= set(marked.control)
+    marked.save(tmp_path / "tokenizer.json")
+    again = Tokenizer.load(tmp_path / "tokenizer.json", marked.ids())
+    assert (again.around, again.image, again.digest()) == (marked.around, marked.image, marked.digest())
+    assert marked.transformers_config()["extra_special_tokens"]["start_image_token"] == "<img>" and "around" not in TOKENIZER.ids()

@@ -173,7 +173,30 @@ def save_llava(directory: pathlib.Path, seed: int) -> None:
     processor.save_pretrained(directory)
 
 
-SAVERS = {"clip": save_clip, "llama": save_llama, "mistral": save_mistral, "qwen2": save_qwen2, "llava": save_llava}
+def save_internvl(directory: pathlib.Path, seed: int) -> None:
+    """As OpenGVLab's `-hf` checkpoints: a Qwen2 whose table has the marks around an image's tokens, and one tile an image."""
+    special = {"start_image_token": "<img>", "end_image_token": "</img>", "context_image_token": "<IMG_CONTEXT>", "video_token": "<video>"}
+    base = qwen2_tokenizer()
+    base.add_special_tokens({"extra_special_tokens": [*base.extra_special_tokens, *special.values()]})
+    base.save_pretrained(directory)
+    tokenizer = transformers.Qwen2Tokenizer.from_pretrained(directory, extra_special_tokens=special)
+    tokenizer.chat_template = ("{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>\\n' }}{% endfor %}"
+                               "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}")
+    text = transformers.Qwen2Config(vocab_size=-(-len(tokenizer) // 8) * 8 + 8, tie_word_embeddings=False, rms_norm_eps=1e-6, bos_token_id=tokenizer.pad_token_id,
+                                    eos_token_id=tokenizer.eos_token_id, rope_parameters={"rope_type": "default", "rope_theta": 1e6}, **LANGUAGE)
+    vision = transformers.InternVLVisionConfig(image_size=[SIZE, SIZE], patch_size=[PATCH, PATCH], hidden_size=32, num_hidden_layers=3, num_attention_heads=4, intermediate_size=48,
+                                               attention_bias=True)
+    config = transformers.InternVLConfig(vision_config=vision, text_config=text, image_token_id=tokenizer.context_image_token_id, image_seq_length=(SIZE // PATCH // 2) ** 2,
+                                         tie_word_embeddings=False)
+    model = randomised(transformers.InternVLForConditionalGeneration(config), seed)
+    model.generation_config.eos_token_id = [tokenizer.eos_token_id, tokenizer.pad_token_id]
+    model.save_pretrained(directory)
+    images = transformers.GotOcr2ImageProcessorPil(size={"height": SIZE, "width": SIZE}, max_patches=1, image_mean=[0.485, 0.456, 0.406], image_std=[0.229, 0.224, 0.225])
+    images.save_pretrained(directory)  # a whole InternVLProcessor has one for videos, which needs torchvision
+    tokenizer.save_pretrained(directory)
+
+
+SAVERS = {"clip": save_clip, "llama": save_llama, "mistral": save_mistral, "qwen2": save_qwen2, "llava": save_llava, "internvl": save_internvl}
 
 
 # --- choosing a seed ------------------------------------------------------------------------------------------------------------
@@ -200,7 +223,7 @@ def complaint(directory: pathlib.Path, family: str, out: dict[str, np.ndarray]) 
 
 def margin(directory: pathlib.Path, family: str, answers: list[np.ndarray]) -> float:
     """The smallest difference of the two largest logits over all greedy steps."""
-    kind = transformers.LlavaForConditionalGeneration if family == "llava" else transformers.AutoModelForCausalLM
+    kind = {"llava": transformers.LlavaForConditionalGeneration, "internvl": transformers.InternVLForConditionalGeneration}.get(family, transformers.AutoModelForCausalLM)
     model = kind.from_pretrained(directory, attn_implementation="eager").eval()
     smallest = np.inf
     for inputs, ids in zip(reference.prompts(str(directory), family, cases), answers):

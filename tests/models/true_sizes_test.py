@@ -80,6 +80,14 @@ def test_decoder(name, parameters):
     assert count(decoder.Decoder(config, (config.layers,))) == parameters
 
 
+def test_internvl():
+    """By hand: of each layer four matrices of attention and two of the MLP with their biases, two norms, two scales; class token, places and patches below; InternVL3-1B's projector."""
+    E, F, tokens = 1024, 4096, (448 // 14) ** 2 + 1
+    layer = 4 * (E * E + E) + 2 * E * F + F + E + 2 * 2 * E + 2 * E
+    assert count(encoder("internvit-300m")) == 24 * layer + E + tokens * E + 14 * 14 * 3 * E + E == 304_012_288
+    assert count(projector.Projector(projector.VARIANTS["internvl"], E, 896)) == 2 * 4 * E + 4 * E * 896 + 896 + 896 * 896 + 896
+
+
 @pytest.mark.parametrize("encoder_width, parameters", [(1024, 20_979_712), (1408, 22_552_576)])
 def test_projector(encoder_width, parameters):
     assert count(projector.Projector(projector.VARIANTS["mlp2x"], encoder_width, 4096)) == parameters

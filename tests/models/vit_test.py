@@ -34,6 +34,20 @@ def test_the_final_norm_belongs_to_the_last_block():
     assert init((2,))["position_embed"].shape == (4, 64)
 
 
+def test_layer_scale_begins_small_and_scales_what_each_half_of_a_layer_adds():
+    """With scales of zero a stack of layers does nothing."""
+    config = dataclasses.replace(vit.VARIANTS["tiny-64"], size=16, layers=2, pre_norm=False, layer_scale=0.1)
+    module = vit.ViT(config, (2,))
+    params = jax.jit(functools.partial(init_params, module))(jax.random.key(0))
+    layers = params["layers"]["0-2"]
+    np.testing.assert_array_equal(layers["scale1"], np.full((2, 64), 0.1, np.float32))
+    images = jax.random.normal(jax.random.key(1), (1, 16, 16, 3))
+    run = lambda one, two: module.apply({"params": {**params, "layers": {"0-2": {**layers, "scale1": one * layers["scale1"], "scale2": two * layers["scale2"]}}}}, images)
+    embedded = module.clone(segments=()).apply({"params": {key: leaf for key, leaf in params.items() if key != "layers"}}, images)
+    np.testing.assert_array_equal(run(0, 0), embedded)
+    assert all(np.abs(run(one, two) - embedded).max() > 1e-3 for one, two in ((1, 0), (0, 1)))
+
+
 def test_keys_without_a_bias():
     config = dataclasses.replace(vit.VARIANTS["tiny-64"], qkv_bias=("q", "v"))
     params = jax.eval_shape(functools.partial(init_params, vit.ViT(config, (4,))), jax.random.key(0))

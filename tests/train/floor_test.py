@@ -63,6 +63,15 @@ def test_the_traced_step_computes_the_floor_and_no_more(trainable):
     assert cost.count(stage) == pytest.approx(floor.stage(stage)["total"], rel=0.01)
 
 
+@pytest.mark.parametrize("trainable", [((".*", True),), (("projector/pre_norm/.*", True), (".*", False)), ((r"encoder/layers/1/(norm1/.*|scale\d)", True), (".*", False))], ids=str)
+def test_a_step_with_layer_scales_and_a_norm_before_the_projector_too(trainable):
+    parts = tiny.modules()
+    parts["encoder"] = parts["encoder"].clone(config=dataclasses.replace(parts["encoder"].config, layer_scale=0.1))
+    parts["projector"] = parts["projector"].clone(config=dataclasses.replace(parts["projector"].config, norm=True))
+    stage = tiny.stage(trainable=trainable, parts=parts)
+    assert cost.count(stage) == pytest.approx(floor.stage(stage)["total"], rel=0.01)
+
+
 @pytest.mark.parametrize("trainable", [((".*", True),), (("text_tower/.*", True), (".*", False)), (("contrast_head/.*", True), (".*", False))], ids=str)
 def test_a_contrastive_step_too(trainable):
     stage = tiny.stage("contrast", objective="contrastive", trainable=trainable)

@@ -79,7 +79,15 @@ def render(template: Template, tokenizer: Tokenizer, turns: Sequence[Turn], prom
     else:
         found = spans(template, tokenizer.text_of(tokenizer.eos) if template.eos else "", turns, prompt)
         pieces += _whole(tokenizer, found) if template.whole else _parts(tokenizer, found)
-    return [piece for piece in pieces if piece.ids or piece.image]
+    return [part for piece in pieces if piece.ids or piece.image for part in _between(tokenizer.around, piece)]
+
+
+def _between(around: Sequence[int], piece: Piece) -> list[Piece]:
+    """An image's place between the tokens that stand around it."""
+    if not piece.image or not around:
+        return [piece]
+    before, behind = around
+    return [Piece((before,)), piece, Piece((behind,))]
 
 
 def _parts(tokenizer: Tokenizer, found: Sequence[Span]) -> Iterator[Piece]:
@@ -132,7 +140,7 @@ def _raw(tokenizer: Tokenizer, prompt: str) -> list[Piece]:
         first, *rest = prompt.split(IMAGE_MARK)
         return [Piece(tuple(tokenizer.encode_raw(first))), *(piece for text in rest for piece in (Piece(image=True), Piece(tuple(tokenizer.encode(text)))))]
     pieces, ids = [], []
-    for id_ in tokenizer.encode_raw(prompt):
+    for id_ in tokenizer.encode_raw(prompt.replace(IMAGE_MARK, tokenizer.text_of(tokenizer.image))):
         if id_ == tokenizer.image:
             pieces += [Piece(tuple(ids)), Piece(image=True)]
             ids = []

@@ -16,17 +16,20 @@ from vlmjax.errors import UserError
 
 SPECIALS = {"pad": "<pad>", "bos": "<s>", "eos": "</s>", "image": IMAGE_MARK}  # of our own vocabularies
 FILE, MODEL = "tokenizer.json", "tokenizer.model"
+# InternVL's, as tokenizer_config.json names them, and what they are.
+MARKS, IMAGE_TOKENS = ("start_image_token", "end_image_token", "context_image_token"), ("<img>", "</img>", "<IMG_CONTEXT>")
 
 
 class Tokenizer:
     """Token ids of texts. `pad`, `bos`, `eos` and `image` are the ids of the special tokens, None where there is none; `stops`: all ids that end an
-    answer, `eos` first; `vocabulary`: one more than the largest id; `control`: texts of special tokens, which a data set must not spell out."""
+    answer, `eos` first; `around`: the ids that stand before and behind the tokens of an image, where the model has such; `vocabulary`: one more than the largest id; `control`: texts of special tokens, which a data set must not spell out."""
 
-    def __init__(self, backend: tokenizers.Tokenizer, roles: Mapping[str, int | None], stops: Sequence[int] = ()):
+    def __init__(self, backend: tokenizers.Tokenizer, roles: Mapping[str, int | None], stops: Sequence[int] = (), around: Sequence[int] = ()):
         self.pad, self.bos, self.eos, self.image = (roles.get(role) for role in SPECIALS)
         self.stops = tuple(dict.fromkeys(id_ for id_ in (self.eos, *stops) if id_ is not None))
+        self.around = tuple(around)
         self.vocabulary = 1 + max(backend.get_vocab(with_added_tokens=True).values())
-        self.control = tuple(dict.fromkeys(backend.id_to_token(id_) for id_ in (self.pad, self.bos, self.eos) if id_ is not None))
+        self.control = tuple(dict.fromkeys(backend.id_to_token(id_) for id_ in (self.pad, self.bos, self.eos, *self.around) if id_ is not None))
         self._backend = backend
         self._closed = isinstance(backend.model, models.WordLevel)
 
@@ -58,14 +61,15 @@ class Tokenizer:
         return self._backend.id_to_token(id_)
 
     def with_tokens(self, texts: Sequence[str]) -> "Tokenizer":
-        """This one and, behind its vocabulary, special tokens of these texts, of which `<image>` is the place of an image."""
+        """This one and, behind its vocabulary, special tokens of these texts, of which `<image>` is the place of an image, or `<IMG_CONTEXT>` with `<img>` and `</img>` around it."""
         backend = tokenizers.Tokenizer.from_str(self._backend.to_str())
         for text in texts:
             if not text or backend.token_to_id(text) is not None:
                 raise UserError(f"added_tokens: {text!r} {'is in the vocabulary already' if text else 'is no token'}")
             backend.add_special_tokens([tokenizers.AddedToken(text, special=True, normalized=False)])
-        image = backend.token_to_id(IMAGE_MARK) if IMAGE_MARK in texts else self.image
-        return Tokenizer(backend, {**{role: getattr(self, role) for role in SPECIALS}, "image": image}, self.stops)
+        marks = dict(zip(MARKS, map(backend.token_to_id, IMAGE_TOKENS))) if set(IMAGE_TOKENS) <= set(texts) else {}
+        image = marks[MARKS[2]] if marks else backend.token_to_id(IMAGE_MARK) if IMAGE_MARK in texts else self.image
+        return Tokenizer(backend, {**{role: getattr(self, role) for role in SPECIALS}, "image": image}, self.stops, [marks[name] for name in MARKS[:2]] if marks else self.around)
 
     def digest(self) -> str:
         """SHA-256 of everything that decides which ids a text becomes."""
@@ -77,11 +81,13 @@ class Tokenizer:
     def transformers_config(self) -> dict[str, Any]:
         """tokenizer_config.json beside a saved tokenizer.json, for transformers' AutoTokenizer."""
         roles = {f"{role}_token": self.text_of(id_) for role in ("bos", "eos", "pad") if (id_ := getattr(self, role)) is not None}
-        return {"tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": False, **roles}
+        # transformers' processor asks for a token of videos, too, whether or not there are any.
+        marks = {**dict(zip(MARKS, map(self.text_of, (*self.around, self.image)))), "video_token": "<video>"} if self.around else {}
+        return {"tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": False, **roles, **({"extra_special_tokens": marks} if marks else {})}
 
     def ids(self) -> dict[str, Any]:
         """What a tokenizer.json does not say, for `load`."""
-        return {**{role: getattr(self, role) for role in SPECIALS}, "stops": list(self.stops)}
+        return {**{role: getattr(self, role) for role in SPECIALS}, "stops": list(self.stops), **({"around": list(self.around)} if self.around else {})}
 
     @classmethod
     def load(cls, path: str | os.PathLike, ids: Mapping[str, Any] | None = None) -> "Tokenizer":
@@ -90,7 +96,7 @@ class Tokenizer:
         if ids is not None:
             if unknown := [role for role in SPECIALS if ids.get(role) is not None and backend.id_to_token(ids[role]) is None]:
                 raise UserError(f"{path}: has no token {ids[unknown[0]]}, which config.json gives for {unknown[0]}")
-            return cls(backend, ids, ids.get("stops", ()))
+            return cls(backend, ids, ids.get("stops", ()), ids.get("around", ()))
         roles = {role: backend.token_to_id(token) for role, token in SPECIALS.items()}
         if missing := [SPECIALS[role] for role, id_ in roles.items() if id_ is None]:
             raise UserError(f"{path}: has no special token {', '.join(missing)}")
@@ -125,7 +131,11 @@ def from_checkpoint(directory: epath.PathLike, config: Mapping[str, Any] | None 
     roles["image"] = _image(backend, config, directory)
     ends = _ids((files.read_json(directory / "generation_config.json") or {}).get("eos_token_id")) + _ids(config.get("eos_token_id", text.get("eos_token_id")))
     known = backend.get_vocab_size(with_added_tokens=True)
-    return Tokenizer(backend, roles, [id_ for id_ in ends if id_ < known])
+    marks = {**named, **(extra if isinstance(extra := named.get("extra_special_tokens"), Mapping) else {})}
+    around = [backend.token_to_id(text) for name in MARKS[:2] if (text := _text(marks.get(name)))]
+    if None in around:
+        raise UserError(f"{directory}: {' or '.join(MARKS[:2])} is not in the vocabulary of {FILE}")
+    return Tokenizer(backend, roles, [id_ for id_ in ends if id_ < known], around if len(around) == 2 else ())
 
 
 def from_gguf(metadata: Mapping[str, Any], where: str) -> Tokenizer:

@@ -7,23 +7,27 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from vlmjax.models.parts import ACTIVATIONS, name_axes, products
+from vlmjax.models.parts import ACTIVATIONS, layer_norm, name_axes, products
+
+EPS = 1e-5  # of torch's LayerNorm, which InternVL's projector takes as it is
 
 
 @dataclasses.dataclass(frozen=True)
 class ProjectorConfig:
     """depth: linear maps, with the activation between them; 1 is LLaVA's and MiniGPT-4's linear projector. shuffle: side of the square of neighbouring
-    patches whose vectors are joined into one token before the first map (pixel shuffle, as SmolVLM orders it), 1: none."""
+    patches whose vectors are joined into one token before the first map (pixel shuffle, in SmolVLM's order, which is InternVL's, too), 1: none. norm: a LayerNorm of
+    what is joined."""
 
     kind: str = "mlp"
     depth: int = 2
     activation: str = "gelu"
     shuffle: int = 1
+    norm: bool = False
 
 
 class Projector(nn.Module):
     """f[N, P, E], patches row by row of a square → f[N, P/s², D], s = config.shuffle, hidden width D. Parameters: linear_0 … linear_(depth-1), each
-    {kernel, bias}; the first maps s²·E."""
+    {kernel, bias}; the first maps s²·E; with a norm pre_norm/{scale, bias}."""
 
     config: ProjectorConfig
     in_width: int
@@ -33,6 +37,8 @@ class Projector(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         x = shuffle(x, self.config.shuffle)
+        if self.config.norm:
+            x = layer_norm(EPS, self.dtype, "pre_norm")(x)
         for i in range(self.config.depth):
             if i:
                 x = ACTIVATIONS[self.config.activation](x)
@@ -53,6 +59,7 @@ def shuffle(x: jax.Array, side: int) -> jax.Array:
     return x.reshape(N, h, side, h, side, E).swapaxes(2, 3).reshape(N, h * h, side * side * E)
 
 
-# LLaVA: arXiv:2304.08485 (linear) and arXiv:2310.03744 (mlp2x, with exact GELU).
+# LLaVA: arXiv:2304.08485 (linear) and arXiv:2310.03744 (mlp2x, with exact GELU). InternVL: arXiv:2404.16821.
 VARIANTS = {"linear": ProjectorConfig(depth=1), **{f"mlp{n}x": ProjectorConfig(depth=n) for n in (2, 3, 4)},
-            **{f"mlp2x-shuffle{s}": ProjectorConfig(shuffle=s) for s in (2, 4)}}
+            **{f"mlp2x-shuffle{s}": ProjectorConfig(shuffle=s) for s in (2, 4)},
+            "internvl": ProjectorConfig(shuffle=2, norm=True)}

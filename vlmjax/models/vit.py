@@ -22,7 +22,8 @@ class ViTConfig:
     size, patch: side of the image and of a patch in pixels. pre_norm: a norm before the first block (CLIP's `pre_layrnorm`).
     final_norm: one after the last. qkv_bias: which of the three projections have a bias. feature_layer: the output that a
     language model reads, as in transformers' `hidden_states`: -1 the last block, -2 the one before. mean, std: of the pixels
-    it was trained on, per channel, of values in [0, 1]. lora: adapters of its projections.
+    it was trained on, per channel, of values in [0, 1]. layer_scale: what the gains begin with that each layer has for what its attention and its MLP add
+    (arXiv:2103.17239), None: it has none. lora: adapters of its projections.
     """
 
     projections: ClassVar = (*ATTENTION, "mlp/up", "mlp/down")
@@ -43,6 +44,7 @@ class ViTConfig:
     feature_layer: int = -2
     mean: tuple[float, float, float] = ImageLayout.mean
     std: tuple[float, float, float] = ImageLayout.std
+    layer_scale: float | None = None
     lora: LoRAConfig | None = None
 
     @property
@@ -78,7 +80,7 @@ class MLP(nn.Module):
 class Block(nn.Module):
     """A pre-norm transformer layer with LayerNorm and biases, of a vision or of CLIP's text tower. f[B, T, E] → f[B, T, E].
 
-    config: of either tower; only the sizes they share are read. Parameters: norm1, attention, norm2, mlp.
+    config: of either tower; only the sizes they share are read. Parameters: norm1, attention, norm2, mlp; with layer scale also scale1 and scale2, [E].
     """
 
     config: Any
@@ -89,6 +91,8 @@ class Block(nn.Module):
     @nn.compact
     def __call__(self, x, turns=None, mask=None, cache=None, place=None, asked=None):
         c = self.config
+        begin = getattr(c, "layer_scale", None)
+        scaled = lambda name, y: y if begin is None else y * self.param(name, nn.initializers.constant(begin), (c.width,), jnp.float32).astype(self.dtype)
         attention = Attention(
             width=c.width,
             heads=c.heads,
@@ -102,9 +106,9 @@ class Block(nn.Module):
             name="attention",
         )
         y, cache = attention(layer_norm(c.eps, self.dtype, "norm1")(x), turns, mask, cache, place, asked)
-        x = name_axes(take(x, asked) + y, "batch", "length", "embed")
+        x = name_axes(take(x, asked) + scaled("scale1", y), "batch", "length", "embed")
         y = MLP(c.mlp, c.layers, c.activation, self.dtype, c.lora, name="mlp")(layer_norm(c.eps, self.dtype, "norm2")(x))
-        return name_axes(x + y, "batch", "length", "embed"), cache
+        return name_axes(x + scaled("scale2", y), "batch", "length", "embed"), cache
 
 
 class ViT(nn.Module):
@@ -148,7 +152,7 @@ class ViT(nn.Module):
 
 
 # CLIP: OpenAI, arXiv:2103.00020, clip/model.py. EVA ViT-g: arXiv:2211.07636 as BLIP-2 and MiniGPT-4 use it, without its 40th
-# block; `-hf` as in transformers' BLIP-2. ViT: arXiv:2010.11929, vit_jax/configs/models.py.
+# block; `-hf` as in transformers' BLIP-2. ViT: arXiv:2010.11929, vit_jax/configs/models.py. InternViT: arXiv:2404.16821.
 _EVA_G14 = ViTConfig(
     size=224, patch=14, width=1408, layers=39, heads=16, mlp=6144, activation="gelu", eps=1e-6,
     pre_norm=False, patch_bias=True, qkv_bias=("q", "v"), feature_layer=-1,
@@ -163,6 +167,10 @@ VARIANTS = {
     "vit-b16": ViTConfig(
         size=224, patch=16, width=768, layers=12, heads=12, mlp=3072, activation="gelu_tanh", eps=1e-6,
         pre_norm=False, final_norm=True, patch_bias=True, feature_layer=-1, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5),
+    ),
+    "internvit-300m": ViTConfig(
+        size=448, patch=14, width=1024, layers=24, heads=16, mlp=4096, activation="gelu", eps=1e-6, pre_norm=False, patch_bias=True, feature_layer=-1,
+        mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225), layer_scale=0.1,
     ),
     "tiny-64": ViTConfig(size=64, patch=8, width=64, layers=4, heads=4, mlp=256, feature_layer=-1),
 }  # fmt: skip

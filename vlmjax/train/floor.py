@@ -31,7 +31,7 @@ CONVENTION = "FLOPs the freeze pattern needs: 2·N·n forward, 2·N·n per gradi
 BELOW = {"encoder": (), "projector": ("encoder",), "decoder": ("encoder", "projector"), "text_tower": (), "contrast_head": ("encoder", "text_tower")}
 # Places inside a component and, behind `layers/N/`, inside a layer.
 _ORDER = (r"(patch_embed|embed|added_embed|class_token|position_embed)(/.*)?", r"pre_norm/.*", r"layers/.*", r"linear_\d+/.*", r"(norm|final_norm|vision_norm)/.*", r".*")
-_IN_LAYER = (r"norm1/.*", r"attention/[qkv](_lora)?/.*", r"attention/o(_lora)?/.*", r"norm2/.*", r"mlp/(gate|up)(_lora)?/.*", r"mlp/down(_lora)?/.*")
+_IN_LAYER = (r"norm1/.*", r"attention/[qkv](_lora)?/.*", r"attention/o(_lora)?/.*", r"scale1", r"norm2/.*", r"mlp/(gate|up)(_lora)?/.*", r"mlp/down(_lora)?/.*", r"scale2")
 ATTENTION = 1  # index in _IN_LAYER of what makes queries, keys and values
 
 

@@ -71,6 +71,12 @@ def vision_config(v: ViTConfig) -> dict[str, Any]:
             "num_attention_heads": v.heads, "intermediate_size": v.mlp, "hidden_act": OUR_ACTIVATIONS[v.activation], "layer_norm_eps": v.eps}
 
 
+def vision_misfit(v: ViTConfig) -> str:
+    if not (v.class_token and v.pre_norm) or v.final_norm or v.patch_bias or v.layer_scale is not None:
+        return "the encoder is not built like CLIP's (class token, norm before the blocks, no bias of patches, no layer scale)"
+    return ""
+
+
 def _sizes(c: Config) -> dict[str, Any]:
     t = c.part("text_config", TEXT_DEFAULTS)
     text = TextConfig(vocab=t("vocab_size"), length=t("max_position_embeddings"), width=t("hidden_size"), layers=t("num_hidden_layers"), heads=t("num_attention_heads"),
@@ -87,4 +93,4 @@ def _config(sizes: Mapping[str, Any]) -> dict[str, Any]:
 
 
 FAMILY = Family("clip", ("encoder", "text_tower", "contrast_head"), _sizes, _config, {"transformers": _CURRENT, "openai": _OPENAI}, {"projection_dim": 512},
-                ignored=(r"(text|vision)_model\.embeddings\.position_ids", "input_resolution", "context_length", "vocab_size"))
+                ignored=(r"(text|vision)_model\.embeddings\.position_ids", "input_resolution", "context_length", "vocab_size"), misfit=lambda sizes: vision_misfit(sizes["encoder"]))

@@ -42,6 +42,11 @@ class Config:
         if value is not None and value not in fine:
             raise UserError(f"{self.where}: {key} is {value!r}, and vlmjax computes only {' or '.join(map(repr, fine))}")
 
+    def check(self, fine: bool, key: str, what: str) -> None:
+        """A key whose value is not `what` it has to be."""
+        if not fine:
+            raise UserError(f"{self.where}: {key} is {self(key)!r}, and vlmjax computes only {what}")
+
     def activation(self, key: str) -> str:
         name = self(key)
         if name not in ACTIVATIONS:
@@ -53,7 +58,7 @@ class Config:
 class Family:
     """components: what its models are made of. sizes: config.json → {component: its config dataclass}. config: the inverse, for writing. layouts: {name: table}, of which the first is
     written. defaults: of the keys at the top of config.json. ignored: patterns of tensors that hold no parameter. aliases: tensors that
-    repeat another one, and must equal it. A leaf that a table calls `carried/…` is in the files but computed with by no component:
+    repeat another one, and must equal it. misfit: of sizes, why nobody else's code computes them under this name; empty where it does. A leaf that a table calls `carried/…` is in the files but computed with by no component:
     it is kept, if it is there, for writing only."""
 
     name: str
@@ -64,6 +69,7 @@ class Family:
     defaults: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     ignored: tuple[str, ...] = ()
     aliases: tuple[tuple[str, str], ...] = ()
+    misfit: Callable[[Mapping[str, Any]], str] = lambda sizes: ""
 
     def read(self, tensors: Mapping[str, np.ndarray], abstract: Mapping[str, Any], where: str) -> dict[str, np.ndarray]:
         """{name: tensor} of a checkpoint → {path by layer: view}, in whichever layout fits the file best."""

@@ -14,13 +14,25 @@ BICUBIC = 3  # PIL.Image.Resampling.BICUBIC
 
 
 def layout(directory: epath.Path, encoder: ViTConfig) -> ImageLayout:
-    """What the files say; without one, CLIP's treatment at the encoder's size."""
+    """What the files say; without one, CLIP's treatment at the encoder's size. A processor that cuts images into tiles (InternVL's) is read as one that makes one."""
+    node, where = _node(directory)
+    return _layout(node, encoder, where) if node else ImageLayout(encoder.size, encoder.patch, "crop", encoder.mean, encoder.std)
+
+
+def tiles(directory: epath.Path) -> int:
+    """How many tiles transformers' processor cuts an image into at most, beside a thumbnail; 1: none. InternVL's does so whatever `crop_to_patches` says."""
+    node, _ = _node(directory)
+    return node.get("max_patches", 12) if "GotOcr2" in str(node.get("image_processor_type")) else 1
+
+
+def _node(directory: epath.Path) -> tuple[Mapping[str, Any], str]:
+    """The image processor's settings, empty where there are none, and the file that has them."""
     for name in FILES:
         node = files.read_json(directory / name)
         node = node.get("image_processor") if node and name == FILES[0] else node  # nested there since transformers 5
         if node:
-            return _layout(node, encoder, f"{directory / name}")
-    return ImageLayout(encoder.size, encoder.patch, "crop", encoder.mean, encoder.std)
+            return node, str(directory / name)
+    return {}, ""
 
 
 def _layout(node: Mapping[str, Any], encoder: ViTConfig, where: str) -> ImageLayout:
@@ -41,13 +53,14 @@ def _layout(node: Mapping[str, Any], encoder: ViTConfig, where: str) -> ImageLay
     return ImageLayout(encoder.size, encoder.patch, rule, mean, std)
 
 
-def config(layout: ImageLayout) -> dict[str, Any]:
-    """The inverse: what transformers' processors read."""
+def config(layout: ImageLayout, tiles: bool = False) -> dict[str, Any]:
+    """The inverse: what transformers' processors read. tiles: for one that can cut an image into tiles, and is told to make one at most."""
     square = {"height": layout.size, "width": layout.size}
     rules = {"crop": {"size": {"shortest_edge": layout.size}, "do_center_crop": True, "crop_size": square},
              "pad": {"size": {"shortest_edge": layout.size}, "do_pad": True, "do_center_crop": True, "crop_size": square},
              "squash": {"size": square, "do_center_crop": False}}
-    return {"image_processor_type": "LlavaImageProcessor" if layout.resize == "pad" else "CLIPImageProcessor", "do_convert_rgb": True, "do_resize": True, "resample": BICUBIC,
+    kind = "GotOcr2ImageProcessor" if tiles else "LlavaImageProcessor" if layout.resize == "pad" else "CLIPImageProcessor"
+    return {"image_processor_type": kind, **({"crop_to_patches": False, "max_patches": 1} if tiles else {}), "do_convert_rgb": True, "do_resize": True, "resample": BICUBIC,
             "do_rescale": True, "rescale_factor": 1 / 255, "do_normalize": True, "image_mean": list(layout.mean), "image_std": list(layout.std), **rules[layout.resize]}
 
 

@@ -1,6 +1,6 @@
 """Llama and the models that share its names: Vicuna, SmolLM2, Mistral, Qwen2 and Qwen2.5 (transformers' llama, mistral and qwen2)."""
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from vlmjax.errors import UserError
@@ -102,8 +102,16 @@ def _config(parts: Mapping[str, Any]) -> dict[str, Any]:
     return config(parts["decoder"])
 
 
+def _misfit(name: str) -> Callable[[Mapping[str, Any]], str]:
+    def why(sizes):
+        known = kind(sizes["decoder"])
+        return "" if known == name else f"transformers computes it as {known} (biases of q, k and v: qwen2; a window: mistral)"
+
+    return why
+
+
 _PUBLISHED = (*prefixed(BODY, "model."), HEAD)
 FAMILY = Family("llama", ("decoder",), lambda c: {"decoder": text_sizes(c)}, _config, {"transformers": _PUBLISHED, "gguf": _gguf(INTERLEAVED)}, ignored=IGNORED,
-                aliases=(("lm_head.weight", "model.embed_tokens.weight"),))
-MISTRAL = dataclasses.replace(FAMILY, name="mistral", layouts={"transformers": _PUBLISHED})  # in GGUF it is a llama
-QWEN2 = dataclasses.replace(FAMILY, name="qwen2", layouts={"transformers": _PUBLISHED, "gguf": _gguf(LINEAR)})  # else only its config differs
+                aliases=(("lm_head.weight", "model.embed_tokens.weight"),), misfit=_misfit("llama"))
+MISTRAL = dataclasses.replace(FAMILY, name="mistral", layouts={"transformers": _PUBLISHED}, misfit=_misfit("mistral"))  # in GGUF it is a llama
+QWEN2 = dataclasses.replace(FAMILY, name="qwen2", layouts={"transformers": _PUBLISHED, "gguf": _gguf(LINEAR)}, misfit=_misfit("qwen2"))  # else only its config differs

@@ -90,8 +90,14 @@ def _config(sizes: Mapping[str, Any]) -> dict[str, Any]:
             "vision_config": clip.vision_config(encoder), "text_config": llama.config(sizes["decoder"])}
 
 
+def _misfit(sizes: Mapping[str, Any]) -> str:
+    if sizes["projector"].shuffle > 1 or sizes["projector"].norm:
+        return "neither transformers' LLaVA nor LLaVA's own code joins neighbouring patches (shuffle) or has a norm before its projector"
+    return clip.vision_misfit(sizes["encoder"])
+
+
 FAMILY = Family("llava", ("encoder", "projector", "decoder"), _sizes, _config, LAYOUTS, DEFAULTS,
-                ignored=(*llama.IGNORED, r".*\.embeddings\.position_ids"), aliases=(("language_model.lm_head.weight", "language_model.model.embed_tokens.weight"),))
+                ignored=(*llama.IGNORED, r".*\.embeddings\.position_ids"), aliases=(("language_model.lm_head.weight", "language_model.model.embed_tokens.weight"),), misfit=_misfit)
 
 
 # --- haotian-liu/LLaVA's own directories: the tower lies elsewhere -------------------------------------------------------------------

@@ -1,0 +1,43 @@
+"""InternVL3 (arXiv:2504.10479) fine-tuned as its authors do for a task of one's own: InternViT frozen, projector and language model learn, one tile an image.
+
+Question: what does a strong public model gain from LLaVA-1.5's mixture, or, with another list of data, from yours?
+Command:  vlmjax train --config=experiments/internvl.py:1b --workdir=runs/internvl-1b --data_dir=DATA
+Needs in DATA: what `vlmjax data sources llava-665k` lists.
+Arguments: `1b`, `2b`, `8b`; `tiny` is the same on the tiny checkpoint of tests/golden, for tests.
+Source:   OpenGVLab/InternVL, internvl_chat/shell/internvl3.0/2nd_finetune: learning rates, decay, warmup, no drop path, about 128 examples a step, one epoch, clipping at 1.
+Differs:  an image is one tile of 448 pixels (InternVL 1.2 was trained so); tiles of larger images are not written. Rows of 4,096 tokens with 8 images: 16 of them hold 119 examples
+          of lengths like the mixture's, 99.9 % of their tokens real (benchmarks/packing.py --length=4096 --images=8 --targets=2560 --image=258). The loss is the mean over supervised
+          tokens of the global batch.
+"""
+from ml_collections import ConfigDict
+
+RATES = {"1b": 1e-5, "2b": 2e-5, "8b": 2e-5}
+
+
+def get_config(arg: str = "1b") -> ConfigDict:
+    if arg not in (*RATES, "tiny"):
+        raise ValueError(f"internvl.py takes {', '.join(RATES)} or tiny, not {arg!r}")
+    tiny = arg == "tiny"
+    weights = "tests/golden/internvl/model" if tiny else f"hf://OpenGVLab/InternVL3-{arg.upper()}-hf"
+    part = dict(variant="", weights=weights)
+    c = ConfigDict()
+    c.seed = 42
+    c.tokenizer = weights
+    c.template = "checkpoint"
+    c.precision = ConfigDict(dict(params="float32", compute="float32" if tiny else "bfloat16", frozen="bfloat16", moments="float32"))
+    c.compile = ConfigDict(dict(unroll=1, remat="full"))
+    c.mesh = ConfigDict(dict(replica=1, fsdp=-1, tensor=1))
+    c.model = ConfigDict(dict(encoder=part, projector=part, decoder=part))
+    c.run = ("instruct",)
+    c.stages = ConfigDict(dict(instruct=dict(
+        objective="next_token", trainable=(("encoder/.*", False), (".*", True)), data=(("llava:LLaVA-Finetune/llava_v1_5_mix665k.json:LLaVA-Finetune/images", 1.0),),
+        batch=8 if tiny else 16, length=160 if tiny else 4096, images=1 if tiny else 8, targets=64 if tiny else 2560, per_group=1, resize="squash", epochs=1.0, weighting="token",
+        accumulate=1, skip_nonfinite=0, max_unusable=0.01, max_broken=0.001,
+        optimizer=dict(name="adamw", lr=RATES.get(arg, 1e-5), schedule="cosine", warmup=0.03, clip=1.0, decay=0.05, betas=(0.9, 0.999), eps=1e-8, lr_scale=()))))
+    c.evaluate = ConfigDict(dict(split="test", controls=("real", "blind", "shuffled", "prior"), after=dict(), mesh=""))
+    c.preflight = ConfigDict(dict(samples=2, images=64, max_overlap=0.0, other_template=False))
+    c.checkpoint = ConfigDict(dict(every=500, keep=2))
+    c.logging = ConfigDict(dict(every=20, line_seconds=60.0, tensorboard=True, trace_steps=0, trace_start=10, trace_process=0))
+    c.prefetch = 16
+    c.workers = 16
+    return c

@@ -1,0 +1,26 @@
+"""InternVL's recipe: two steps at toy size from a user's command to transformers' layout."""
+import json
+
+import numpy as np
+
+from vlmjax import pretrained
+from vlmjax.__main__ import main
+from vlmjax.weights import store
+
+SOURCE = "tests/golden/internvl/model"
+
+
+def test_two_steps_and_back(data, tmp_path, capsys):
+    assert main(["train", "--config=experiments/internvl.py:tiny", f"--workdir={tmp_path}/run", f"--data_dir={data}"]) == 0, capsys.readouterr().err
+    (stage,) = json.loads((tmp_path / "run" / "record.json").read_text())["stages"]
+    assert stage["steps"] == 2 and set(stage["trainable"]) == {"projector", "decoder"} and list(stage["frozen"]) == ["encoder"]
+    model, before = pretrained.load(tmp_path / "run"), pretrained.load(SOURCE)
+    assert (model.tokenizer.around, model.template.jinja, model.layout) == (before.tokenizer.around, before.template.jinja, before.layout)
+    assert main(["convert", f"--model={tmp_path}/run", f"--to={tmp_path}/out"]) == 0 and "out: internvl, float32" in capsys.readouterr().out
+    new, old = store.load(tmp_path / "out"), store.load(SOURCE)
+    assert set(new) == set(old)
+    assert all(np.array_equal(new[name], old[name]) == name.startswith("vision_tower.") for name in ("vision_tower.encoder.layer.1.lambda_1", "vision_tower.embeddings.cls_token",
+                                                                                                  "multi_modal_projector.layer_norm.weight", "language_model.model.norm.weight"))
+    image = np.random.default_rng(0).integers(0, 256, (40, 31, 3), np.uint8)
+    again = pretrained.load(tmp_path / "out")
+    np.testing.assert_array_equal(again.logits("<image>\nHow many?", [image]), model.logits("<image>\nHow many?", [image]))
