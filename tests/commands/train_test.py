@@ -3,6 +3,7 @@ import dataclasses
 import json
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 
@@ -127,6 +128,15 @@ def test_a_mistake_in_the_config_is_one_line(tmp_path, capsys, override, message
 
 def test_data_that_is_not_built(tmp_path, capsys):
     assert "run: vlmjax data build easy_vqa" in fails(capsys, "train", f"--config={DEMO}", f"--workdir={tmp_path}/w", f"--data_dir={tmp_path}/none")
+
+
+def test_a_run_goes_on_on_another_mesh_and_compiled_otherwise_and_says_so(run, tmp_path):
+    shutil.copytree(run[0], tmp_path / "run")
+    said = train(tmp_path / "run", "--config.mesh.fsdp=1", "--config.compile.remat=full")  # one device is that mesh, however it is asked for
+    assert "resuming on another machine: the same examples in each batch, losses equal up to reduction order; changed: compile.remat none → full\n" in said
+    held, before = (json.loads((workdir / "config.json").read_text()) for workdir in (tmp_path / "run", run[0]))
+    assert held["fingerprint"] == json.loads((tmp_path / "run" / "record.json").read_text())["fingerprint"] != before["fingerprint"]
+    assert held["config"]["mesh"]["fsdp"] == 1 and [path.name for path in (tmp_path / "run" / "stages").iterdir()] == [path.name for path in (run[0] / "stages").iterdir()]
 
 
 def test_a_workdir_of_another_config_is_left_alone(run, capsys):

@@ -1,25 +1,16 @@
-"""Answering, planned: on virtual CPU devices that stand for a slice's chips, so that no libtpu is needed."""
-import dataclasses
+"""Answering, planned: on virtual devices."""
 import importlib.util
 
 import jax
 import jax.numpy as jnp
 import pytest
 
+from tests.plan.virtual import FOUR
 from tests.train import tiny
 from vlmjax.errors import UserError
 from vlmjax.models import decoder
 from vlmjax.plan import answers, table, topologies
 from vlmjax.sharding import MeshConfig
-
-
-@dataclasses.dataclass(frozen=True)
-class Slice(topologies.Topology):
-    def devices(self):
-        return jax.devices()[: self.chips]
-
-
-FOUR = Slice("v5e-4", "v5e", "2x2")
 
 
 def plan(mesh=MeshConfig(), dtype="float32", **asked):

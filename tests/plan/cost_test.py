@@ -3,12 +3,14 @@ import re
 
 import pytest
 
+from tests.plan.virtual import FOUR
 from tests.train import tiny
 from vlmjax.errors import UserError
 from vlmjax.models import decoder, vit
 from vlmjax.plan import changes, cost
 from vlmjax.plan.topologies import find
 from vlmjax.sharding import MeshConfig, make_mesh
+from vlmjax.train import build
 
 INSTRUCT = (("encoder/.*", False), (".*", True))
 
@@ -85,6 +87,13 @@ def operations(layers: int) -> dict[str, int]:
 
 def test_the_program_does_not_grow_with_depth():
     assert operations(16) == operations(32)
+
+
+@pytest.mark.parametrize("name, more", [("align", {}), ("contrast", dict(objective="contrastive", trainable=((".*", True),)))])
+def test_a_stage_of_each_objective_is_planned(name, more):
+    """On virtual devices that stand for a slice's chips."""
+    made = cost.stage(name, tiny.config(**more), tiny.modules(), build.Precision(compute="float32"), MeshConfig(), FOUR, 5)
+    assert made["fits"] and made["flops"]["remat"] == 0 and made["roofline"]["step"] > 0
 
 
 def test_count_is_of_the_whole_step():

@@ -24,6 +24,9 @@ from vlmjax.train.metrics import say
 from vlmjax.train.quarantine import Quarantine
 from vlmjax.train.truth import Truth
 
+# Groups of a config that say how a run is computed and not what: it may go on with others.
+OF_THE_MACHINE = ("mesh", "compile")
+
 
 def main(argv: list[str]) -> None:
     flags = common.Flags("train", "Trains all stages of a config; run it again to resume. Override any key: --config.stages.align.optimizer.lr=1e-3").data_dir()
@@ -44,7 +47,7 @@ def train(node: Any, changed: dict[str, list], workdir: str, data_dir: str) -> N
     workdir = common.run_directory(workdir)
     seen, known = None, []
     with job.agreed():  # what is wrong on one host is said on all, and none waits for it
-        mine = check_workdir(workdir, node, changed)
+        mine, moved = check_workdir(workdir, node, changed)
         made = prepare(config, data_dir)
         log = record.read(workdir) or record.start(configs.fingerprint(node), made.mesh)
         if set(config.run) - record.finished(log).keys():
@@ -59,7 +62,8 @@ def train(node: Any, changed: dict[str, list], workdir: str, data_dir: str) -> N
         if seen is not None:
             files.write_json(workdir / preflight.FILE, seen)
 
-    same_machine(log, mesh)
+    same_machine(log, mesh, moved)
+    log["fingerprint"] = mine["fingerprint"]
     if "wall_seconds" not in log:
         log |= {"began": log.get("began", round(began, 1)), "starts": log.get("starts", 0) + 1}
         record.write(workdir, log)
@@ -117,27 +121,30 @@ def goodput(workdir: epath.Path, names: Sequence[str], wall: float) -> float:
     return round(sum(row["step_seconds"] for name in names for row in metrics.read(workdir, name)) / max(wall, 1e-9), 4)
 
 
-def check_workdir(workdir: epath.Path, node: Any, changed: dict[str, list]) -> dict[str, Any]:
-    """→ config.json of this run, if the directory is free or this run's own; another's is left as it is. Nothing is written yet,
-    so a mistake that is found later leaves the directory free."""
+def check_workdir(workdir: epath.Path, node: Any, changed: dict[str, list]) -> tuple[dict[str, Any], dict[str, tuple]]:
+    """→ config.json of this run and {key: (before, now)} of what is otherwise about its machine, if the directory is free or this run's own; another's is left as it is. Nothing is written yet,
+    so a mistake that is found later leaves the directory free. A run may go on on another mesh, or compiled otherwise: it is another fingerprint and the same run."""
     files.check_writable(workdir)
     held = files.read_json(workdir / "config.json")
     mine = {"fingerprint": configs.fingerprint(node), "config": configs.plain(node), "differences": changed}
     if held is None:
         if any(not path.name.startswith(".") for path in workdir.iterdir()):
             raise UserError(f"{workdir}: is not empty and holds no run; give another --workdir")
-        return mine
+        return mine, {}
     if held["fingerprint"] != mine["fingerprint"]:
         differ = configs.differences(configs.in_fingerprint(held["config"]), configs.in_fingerprint(node))
+        if all(key.split(".")[0] in OF_THE_MACHINE for key in differ):
+            return mine, differ
         shown = "; ".join(f"{key} was {a!r}, is {b!r}" for key, (a, b) in list(differ.items())[:5])
         raise UserError(f"{workdir}: belongs to another config: {shown}{f'; and {len(differ) - 5} more' if len(differ) > 5 else ''}; give another --workdir")
-    return mine
+    return mine, {}
 
 
-def same_machine(log: dict[str, Any], mesh: jax.sharding.Mesh) -> None:
-    """Bit for bit is promised on the same versions, devices and mesh; where they changed, the log says so."""
+def same_machine(log: dict[str, Any], mesh: jax.sharding.Mesh, moved: dict[str, tuple]) -> None:
+    """Bit for bit is promised on the same versions, devices, mesh and compile settings; where they changed, the log says so."""
     now = record.start(log["fingerprint"], mesh)
-    if differ := configs.differences({k: log[k] for k in ("versions", "devices", "mesh")}, {k: now[k] for k in ("versions", "devices", "mesh")}):
+    differ = configs.differences({k: log[k] for k in ("versions", "devices", "mesh")}, {k: now[k] for k in ("versions", "devices", "mesh")})
+    if differ := {**differ, **{key: values for key, values in moved.items() if not key.startswith("mesh.")}}:
         say("resuming on another machine: the same examples in each batch, losses equal up to reduction order; changed: "
             + "; ".join(f"{key} {a} → {b}" for key, (a, b) in differ.items()))
 
