@@ -20,6 +20,7 @@ from vlmjax.errors import UserError
 from vlmjax.evaluate import runner
 from vlmjax.train import build, encode, loop, metrics, record, speed
 from vlmjax.train.checkpoint import Checkpoints
+from vlmjax.train.claim import claim
 from vlmjax.train.metrics import say
 from vlmjax.train.quarantine import Quarantine
 from vlmjax.train.truth import Truth
@@ -48,6 +49,8 @@ def train(node: Any, changed: dict[str, list], workdir: str, data_dir: str) -> N
     seen, known = None, []
     with job.agreed():  # what is wrong on one host is said on all, and none waits for it
         mine, moved = check_workdir(workdir, node, changed)
+        if job.index == 0:
+            claim(workdir)
         made = prepare(config, data_dir)
         log = record.read(workdir) or record.start(configs.fingerprint(node), made.mesh)
         if set(config.run) - record.finished(log).keys():
