@@ -88,8 +88,26 @@ def read(workdir: epath.PathLike, stage: str) -> list[dict[str, Any]]:
     """All parts of a stage joined, by step; where a resumed run repeated a step, the later part counts."""
     rows: dict[int, dict[str, Any]] = {}
     for part in sorted((epath.Path(workdir) / "metrics").glob(f"{stage}-*.jsonl")):
-        rows.update({row["step"]: row for row in map(json.loads, part.read_text().splitlines())})
+        rows.update({row["step"]: row for row in read_part(part)})
     return [rows[step] for step in sorted(rows)]
+
+
+def read_part(path: epath.PathLike) -> list[dict[str, Any]]:
+    """The rows of one part; a line that is none is an error that names it."""
+    try:
+        lines = epath.Path(path).read_text().splitlines()
+    except (OSError, UnicodeError) as error:
+        raise UserError(f"{path}: cannot be read: {files.reason(error)}") from None
+    rows = []
+    for number, line in enumerate(lines, 1):
+        try:
+            row = json.loads(line)
+        except ValueError:
+            row = None
+        if not isinstance(row, dict) or "step" not in row:
+            raise UserError(f"{path}: line {number} is no row of metrics (a JSON object with a step): {line[:40]!r}; put the file back as it was, or take the line out")
+        rows.append(row)
+    return rows
 
 
 class Progress:
