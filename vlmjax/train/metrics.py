@@ -14,7 +14,7 @@ from tensorboardX import SummaryWriter
 from tqdm import tqdm
 
 from vlmjax import files
-from vlmjax.errors import UserError
+from vlmjax.errors import UserError, at_least
 
 WAIT_SAID = 0.05  # share of a step that devices wait for data above which a line says so
 
@@ -32,9 +32,7 @@ class LoggingConfig:
     trace_process: int = 0
 
     def __post_init__(self):
-        for key, least in (("every", 1), ("trace_steps", 0), ("trace_start", 0), ("trace_process", -1)):
-            if getattr(self, key) < least:
-                raise UserError(f"logging.{key}: {getattr(self, key)} is less than {least}")
+        at_least("logging", self, every=1, trace_steps=0, trace_start=0, trace_process=-1)
 
 
 def say(text: str) -> None:
