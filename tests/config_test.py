@@ -55,6 +55,58 @@ def test_overrides_and_their_differences(file):
     assert changed == {"run": [["a", "b"], ["a"]], "stages.align.lr": [0.001, 0.1]}
 
 
+@dataclasses.dataclass(frozen=True)
+class Stage:
+    steps: int
+    lr: float
+    attention: str = "auto"
+    epochs: float | None = None
+    adapters: Inner | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Logging:
+    every: int = 20
+    seconds: float = 15.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    seed: int
+    arg: str
+    run: tuple[str, ...]
+    stages: dict[str, Stage]
+    logging: Logging = Logging()
+    checkpoint: Logging = Logging()
+    tokens: tuple[str, ...] = ()
+
+
+@pytest.mark.parametrize("override, value", [
+    ("stages.align.attention=flash", "flash"), ("stages.align.epochs=2", 2.0), ("stages.align.adapters.lr=1", 1.0), ("logging.seconds=3", 3.0), ("checkpoint.every=3", 3),
+    ('tokens=("a","b")', ("a", "b"))])
+def test_a_key_that_the_file_leaves_out_can_be_overridden(file, override, value):
+    key = override.split("=")[0]
+    got, changed = config.read(file, [f"--config.{override}"], Run)
+    assert config.flat(got)[key] == value and set(changed) == {key} and changed[key][0] is None
+    config.build(Run, got)
+
+
+def test_without_an_override_nothing_is_added_to_what_the_file_says(file):
+    assert config.plain(config.read(file, [], Run)[0]) == config.plain(config.read(file)[0])
+
+
+@pytest.mark.parametrize("override, near", [("stages.align.atention=x", "stages.align.attention"), ("stages.aling.attention=x", "stages.align.attention"),
+                                            ("logging.secods=1", "logging.seconds"), ("stages.other.attention=x", "stages.align.attention")])
+def test_a_misspelt_key_is_refused_with_the_nearest_also_of_those_left_out(file, override, near):
+    with pytest.raises(UserError, match=f"no such key; did you mean '{near}'"):
+        config.read(file, [f"--config.{override}"], Run)
+
+
+@pytest.mark.parametrize("overrides, run", [(['run=("a",)', "run=b"], ("b",)), (["run=b", "run=()"], ())])
+def test_the_last_override_of_a_key_counts(file, overrides, run):
+    assert config.read(file, [f"--config.{override}" for override in overrides])[0].run == run
+
+
 @pytest.mark.parametrize("override, message", [
     ("--config.stages.aling.lr=1", "no such key; did you mean 'stages.align.lr'"),
     ("--config.stages.align.steps=many", "many"),
@@ -72,6 +124,17 @@ def test_bad_files(tmp_path, file):
     (tmp_path / "broken.py").write_text("def get_config(:\n")
     with pytest.raises(UserError, match="broken.py"):
         config.read(str(tmp_path / "broken.py"))
+    (tmp_path / "empty.py").write_text("")
+    with pytest.raises(UserError, match="empty.py has no get_config"):
+        config.read(str(tmp_path / "empty.py"))
+
+
+def test_a_wrong_argument_is_said_in_the_words_of_the_file(tmp_path):
+    path = tmp_path / "sizes.py"
+    path.write_text("def get_config(arg=''):\n  raise ValueError(f'sizes.py takes small or large, not {arg!r}')\n")
+    with pytest.raises(UserError) as error:
+        config.read(f"{path}:medium")
+    assert str(error.value) == f"--config={path}:medium: sizes.py takes small or large, not 'medium'"
 
 
 def test_fingerprint_ignores_what_cannot_change_a_result():

@@ -7,6 +7,7 @@ import fnmatch
 import hashlib
 import json
 import os
+import runpy
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -22,34 +23,76 @@ from vlmjax.errors import UserError, did_you_mean
 NOT_IN_FINGERPRINT = ("logging", "checkpoint", "prefetch", "workers", "evaluate", "preflight", "expected_seconds", "stages.*.max_broken", "stages.*.max_unsharded")
 
 
-def read(spec: str, overrides: Sequence[str] = ()) -> tuple[ml_collections.ConfigDict, dict[str, list]]:
-    """`FILE.py:ARG` and `--config.KEY=VALUE` arguments → (config, {key: [value in the file, value after the overrides]})."""
-    path = spec.split(":")[0]
-    if not os.path.isfile(path):
-        raise UserError(f"--config: no file {path!r}")
-    base = _parse([f"--config={spec}"], spec)
-    known = flat(base)
+def read(spec: str, overrides: Sequence[str] = (), cls: type | None = None) -> tuple[ml_collections.ConfigDict, dict[str, list]]:
+    """`FILE.py:ARG` and `--config.KEY=VALUE` arguments → (config, {key: [value in the file, value after the overrides]}).
+
+    cls: the dataclass that the config becomes; what it knows can be overridden where the file leaves it out, and is then in the config as if the
+    file had it. Of two overrides of a key the last one counts.
+    """
+    config = _load(spec)
+    before = plain(config)
+    known, fields = flat(before), _types(cls, before) if cls else {}
+    last = {}
     for override in overrides:
         key = override.split("=", 1)[0].removeprefix("--config.")
         if "=" not in override:
             raise UserError(f"--config.{key}: give a value, as --config.{key}=VALUE")
-        if key not in known:
-            raise UserError(f"--config.{key}: {path} has no such key{did_you_mean(key, known)}")
-    config = _parse([f"--config={spec}", *overrides], spec)
-    return config, differences(base, config)
+        if key not in known and key not in fields:
+            raise UserError(f"--config.{key}: {spec.split(':')[0]} has no such key{did_you_mean(key, {**known, **fields})}")
+        if known.get(key) is None and key in fields:
+            _make_room(config, key, fields[key])
+        last[key] = override
+    _override(config, list(last.values()), spec)
+    return config, differences(before, config)
 
 
-def _parse(argv: list[str], spec: str) -> ml_collections.ConfigDict:
-    values = flags.FlagValues()
-    config_flags.DEFINE_config_file("config", flag_values=values, sys_argv=["vlmjax", *argv])
+def _load(spec: str) -> ml_collections.ConfigDict:
+    path, *arg = spec.split(":", 1)
+    if not os.path.isfile(path):
+        raise UserError(f"--config: no file {path!r}")
     try:
-        values(["vlmjax", *argv])
-        return values.config
+        get_config = runpy.run_path(path).get("get_config")
+        config = get_config(*arg) if get_config else None
     except UserError:
         raise
-    except (flags.Error, AttributeError, KeyError, TypeError, ValueError, SyntaxError, ImportError) as error:
-        line = " ".join(str(error).split())
-        raise UserError(f"--config={spec}: {line or type(error).__name__}") from None
+    except Exception as error:  # of code that is the user's
+        raise _wrong(spec, error) from None
+    if not isinstance(config, ml_collections.ConfigDict):
+        raise UserError(f"--config={spec}: {path} has no get_config that returns a ConfigDict")
+    return config
+
+
+def _types(hint: Any, node: Any, path: str = "") -> dict[str, type]:
+    """{key: type of its value} of all that a dataclass knows; of a `dict[str, X]`, whose names are the file's own, what `node` has."""
+    hint, inside = _given(hint), node if isinstance(node, Mapping) else {}
+    origin = typing.get_origin(hint) or hint
+    hints = typing.get_type_hints(hint) if dataclasses.is_dataclass(hint) else dict.fromkeys(inside, typing.get_args(hint)[1]) if origin is dict else {}
+    if not hints:
+        return {path: {Any: object, dict: ml_collections.ConfigDict}.get(origin, origin)}
+    return {key: kind for name in hints for key, kind in _types(hints[name], inside.get(name), _join(path, name)).items()}
+
+
+def _make_room(config: ml_collections.ConfigDict, key: str, kind: type) -> None:
+    """A place for a value of this type, with which ml_collections knows how to parse the override."""
+    *groups, name = key.split(".")
+    for group in groups:
+        if config.get(group) is None:
+            config[group] = ml_collections.ConfigDict()
+        config = config[group]
+    config[name] = ml_collections.config_dict.placeholder(kind)
+
+
+def _override(config: ml_collections.ConfigDict, overrides: list[str], spec: str) -> None:
+    values, argv = flags.FlagValues(), ["vlmjax", *overrides]
+    try:
+        config_flags.DEFINE_config_dict("config", config, flag_values=values, sys_argv=argv)
+        values(argv)
+    except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
+        raise _wrong(spec, error) from None
+
+
+def _wrong(spec: str, error: Exception) -> UserError:
+    return UserError(f"--config={spec}: {' '.join(str(error).split()) or type(error).__name__}")
 
 
 def flat(node: Any, prefix: str = "") -> dict[str, Any]:
@@ -114,13 +157,17 @@ def _join(path: str, key: str) -> str:
     return f"{path}.{key}" if path else key
 
 
+def _given(hint: Any) -> Any:
+    """`X | None` → X."""
+    return next(h for h in typing.get_args(hint) if h is not type(None)) if isinstance(hint, types.UnionType) else hint
+
+
 def _value(hint: Any, value: Any, path: str) -> Any:
     if hint is Any:
         return value
-    if isinstance(hint, types.UnionType):
-        if value is None:
-            return None
-        hint = next(h for h in typing.get_args(hint) if h is not type(None))
+    if isinstance(hint, types.UnionType) and value is None:
+        return None
+    hint = _given(hint)
     if dataclasses.is_dataclass(hint):
         return build(hint, value, path)
     origin = typing.get_origin(hint) or hint

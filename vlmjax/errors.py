@@ -15,6 +15,13 @@ class Stopped(Exception):
         self.status = status
 
 
+def at_least(where: str, node: object, **least: int) -> None:
+    """Refuses numbers of a group of keys that are below these; `where` names the group, and is empty for the outermost."""
+    for key, number in least.items():
+        if getattr(node, key) < number:
+            raise UserError(f"{where and where + '.'}{key}: {getattr(node, key)} is less than {number}")
+
+
 def nearest(name: str, options: Iterable[str], n: int = 1) -> list[str]:
     """The `n` options most like `name`, best first; the closest ones even when none is close."""
     return difflib.get_close_matches(name, list(options), n=n, cutoff=0.0)

@@ -47,6 +47,9 @@ def test_whatever_else_knocks_is_not_a_process():
 
 @pytest.mark.parametrize("settings, message", [
     ({"VLMJAX_COORDINATOR": "here"}, "VLMJAX_COORDINATOR: 'here' is not HOST:PORT"),
+    ({"VLMJAX_COORDINATOR": "a:99999", "VLMJAX_PROCESSES": "2", "VLMJAX_PROCESS_ID": "0"}, "VLMJAX_COORDINATOR: 'a:99999' is not HOST:PORT, with a port of 1 … 65535"),
+    ({"VLMJAX_COORDINATOR": "a:0", "VLMJAX_PROCESSES": "2", "VLMJAX_PROCESS_ID": "0"}, "VLMJAX_COORDINATOR: 'a:0' is not HOST:PORT"),
+    ({"VLMJAX_COORDINATOR": "a..b:9999", "VLMJAX_PROCESSES": "2", "VLMJAX_PROCESS_ID": "1"}, "VLMJAX_COORDINATOR: 'a..b' is not the name of a host"),
     ({"VLMJAX_COORDINATOR": "a:1", "VLMJAX_PROCESSES": "2"}, "VLMJAX_PROCESS_ID: '' is not a number"),
     ({"VLMJAX_COORDINATOR": "a:1", "VLMJAX_PROCESSES": "2", "VLMJAX_PROCESS_ID": "2"}, "VLMJAX_PROCESS_ID: 2 is not one of 0 … 1"),
     ({"VLMJAX_COORDINATOR": "a:1", "VLMJAX_PROCESSES": "2", "VLMJAX_PROCESS_ID": "1", "VLMJAX_TIMEOUT": "soon"}, "VLMJAX_TIMEOUT: 'soon' is not a number of seconds")])

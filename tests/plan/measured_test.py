@@ -43,6 +43,15 @@ def test_one_file_and_examples_per_second_will_do(tmp_path):
     assert measured.about(made, str(tmp_path / "instruct-001.jsonl")) == ""
 
 
+def test_a_part_of_a_run_that_was_cut_is_named_with_its_line(tmp_path):
+    write(tmp_path / "metrics" / "align-000.jsonl", [{"step_seconds": 1.0}])
+    with open(tmp_path / "metrics" / "align-000.jsonl", "a") as part:
+        part.write('{"step": 1, "lo')
+    with pytest.raises(UserError, match="--measured: .*/metrics/align-000.jsonl: line 2 is no row of metrics") as error:
+        measured.check(str(tmp_path), ["align"])
+    assert "\n" not in str(error.value)
+
+
 @pytest.mark.parametrize("name, text", [("other-000.jsonl", "{}\n"), ("align-000.jsonl", "{"), ("align-000.jsonl", "")])
 def test_what_is_no_metrics_is_one_line(tmp_path, name, text):
     (tmp_path / name).write_text(text)

@@ -8,7 +8,7 @@ from tests.train import tiny
 from vlmjax import param_rules
 from vlmjax.data.pipeline import Fault
 from vlmjax.errors import UserError
-from vlmjax.train import build, metrics, speed
+from vlmjax.train import build, loop, metrics, speed
 from vlmjax.train.checkpoint import Checkpoints
 
 EVERYTHING = ((".*", True),)
@@ -166,6 +166,18 @@ def test_the_contrastive_objective_reads_images_and_captions(tmp_path):
 class Fixed(tiny.FakeData):
     def batch(self, step):
         return super().batch(0)
+
+
+@pytest.mark.parametrize("key, value, least", [("every", 0, 1), ("keep", 0, 1), ("keep", -1, 1), ("keep_every", -1, 0)])
+def test_checkpoints_that_would_never_be_written_or_kept_are_refused(key, value, least):
+    with pytest.raises(UserError, match=f"checkpoint.{key}: {value} is less than {least}"):
+        loop.CheckpointConfig(**{key: value})
+
+
+@pytest.mark.parametrize("grace", [0.0, -1.0, float("inf"), float("nan")])
+def test_a_grace_that_is_no_time_is_refused(grace):
+    with pytest.raises(UserError, match="checkpoint.grace: .* is not a number of seconds above 0"):
+        loop.CheckpointConfig(grace=grace)
 
 
 def test_metrics_are_numbered_parts_and_the_later_counts(tmp_path):

@@ -45,7 +45,7 @@ def main(argv: list[str]) -> None:
         raise UserError("--stages: none, and no --answers: there is nothing to plan")
     topology = topologies.find(args.topology)
     topology.devices()  # fails early where libtpu is missing
-    node, _ = configs.read(args.config, overrides)
+    node, _ = configs.read(args.config, overrides, RunConfig)
     set_up()
     where = args.measured and common.expand(args.measured)
     if where:

@@ -30,7 +30,7 @@ def main(argv: list[str]) -> None:
     flags.add_argument("--color", choices=("auto", "always", "never"), default="auto")
     overrides = [a for a in argv if a.startswith("--config.")]
     args = flags.read([a for a in argv if not a.startswith("--config.")])
-    node, _ = configs.read(args.config, overrides)
+    node, _ = configs.read(args.config, overrides, RunConfig)
     common.set_up_jax()
     made = prepare(configs.build(RunConfig, node), args.data_dir)
     color = args.color == "always" or args.color == "auto" and sys.stdout.isatty()

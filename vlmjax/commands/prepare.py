@@ -14,7 +14,7 @@ from vlmjax.data.pipeline import Pipeline
 from vlmjax.data.preflight import PreflightConfig
 from vlmjax.data.processor import Processor
 from vlmjax.data.tokenizer import Tokenizer
-from vlmjax.errors import UserError, did_you_mean
+from vlmjax.errors import UserError, at_least, did_you_mean
 from vlmjax.evaluate.tasks import TASKS
 from vlmjax.layout import ImageLayout
 from vlmjax.train import build, loop, metrics
@@ -23,7 +23,7 @@ from vlmjax.train import build, loop, metrics
 @dataclasses.dataclass(frozen=True)
 class RunConfig:
     """The keys of a config file; what is inside each group is said by its own room. added_tokens: special tokens that the run adds to its tokenizer; their
-    rows, decoder/added_embed and decoder/added_head, learn by rules of their own. prefetch: batches made ahead; workers: threads that make them."""
+    rows, decoder/added_embed and decoder/added_head, learn by rules of their own. prefetch: batches made ahead, 0 for none; workers: threads that make them."""
 
     run: tuple[str, ...]
     stages: dict[str, build.StageConfig]
@@ -44,6 +44,7 @@ class RunConfig:
     expected_seconds: int = 0
 
     def __post_init__(self):
+        at_least("", self, prefetch=0, workers=1)
         if not self.run:
             raise UserError("run: names no stage")
         for name in self.run:

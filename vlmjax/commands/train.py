@@ -35,7 +35,7 @@ def main(argv: list[str]) -> None:
     flags.add_argument("--workdir", required=True, help="where the run goes")
     overrides = [a for a in argv if a.startswith("--config.")]
     args = flags.read([a for a in argv if not a.startswith("--config.")])
-    node, changed = configs.read(args.config, overrides)
+    node, changed = configs.read(args.config, overrides, RunConfig)
     train(node, changed, args.workdir, args.data_dir)
 
 

@@ -76,8 +76,8 @@ def _settings() -> tuple[str, int, int, int, float]:
     """(host, port, processes, index, timeout) from the environment."""
     host, _, port = os.environ[COORDINATOR].rpartition(":")
     numbers = {name: os.environ.get(name, "") for name in (PROCESSES, PROCESS_ID)}
-    if not host or not port.isdigit():
-        raise UserError(f"{COORDINATOR}: {os.environ[COORDINATOR]!r} is not HOST:PORT")
+    if not host or not (port.isascii() and port.isdigit()) or not 1 <= int(port) <= 65535:
+        raise UserError(f"{COORDINATOR}: {os.environ[COORDINATOR]!r} is not HOST:PORT, with a port of 1 … 65535")
     for name, text in numbers.items():
         if not text.isdigit():
             raise UserError(f"{name}: {text!r} is not a number; {COORDINATOR} needs {PROCESSES} and {PROCESS_ID} beside it")
@@ -150,6 +150,8 @@ def _reach(host: str, port: int, deadline: float, timeout: float) -> socket.sock
             link.settimeout(None)
             _keep_alive(link)
             return link
+        except UnicodeError:  # of a name that is none, as a..b, for which nobody has to wait
+            raise UserError(f"{COORDINATOR}: {host!r} is not the name of a host") from None
         except OSError as error:
             if time.monotonic() > deadline:
                 raise Stopped(f"process 0 does not answer at {host}:{port} ({error.strerror or error}) within {timeout:.0f} s; the same command has to run on every host", 1) from None

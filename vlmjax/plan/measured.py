@@ -1,5 +1,4 @@
 """A run's own metrics beside what was planned for it."""
-import json
 import re
 import statistics
 from collections.abc import Mapping, Sequence
@@ -15,14 +14,12 @@ from vlmjax.train import metrics
 def rows(where: str, stage: str) -> list[dict[str, Any]]:
     """The metrics of a stage; none where it has none. where: a run's directory, or one of the parts of its metrics, `STAGE-000.jsonl`."""
     path = epath.Path(where)
-    if path.is_dir():
-        return metrics.read(path, stage)
-    if re.fullmatch(rf"{re.escape(stage)}(-\d+)?", path.stem) is None:
-        return []
     try:
-        return [json.loads(line) for line in path.read_text().splitlines()]
-    except (OSError, ValueError) as error:
-        raise UserError(f"--measured: {where}: {files.reason(error)}") from None
+        if path.is_dir():
+            return metrics.read(path, stage)
+        return metrics.read_part(path) if re.fullmatch(rf"{re.escape(stage)}(-\d+)?", path.stem) else []
+    except UserError as error:
+        raise UserError(f"--measured: {error}") from None
 
 
 def stage(where: str, name: str, batch: int, per_row: float) -> dict[str, Any] | None:

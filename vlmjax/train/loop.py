@@ -1,5 +1,6 @@
 """Runs one stage: proofs before, steps, proofs after. Stops, and says why, when the stage is not what its config says."""
 import dataclasses
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
@@ -11,7 +12,7 @@ import numpy as np
 from vlmjax import optim, param_rules, sharding, stacks
 from vlmjax.data import batch as batches
 from vlmjax.data.pipeline import Fault
-from vlmjax.errors import Stopped, UserError
+from vlmjax.errors import Stopped, UserError, at_least
 from vlmjax.hosts import TERMINATED
 from vlmjax.train import build, metrics, once, proof, speed, state, step
 from vlmjax.train.checkpoint import Checkpoints
@@ -30,6 +31,11 @@ class CheckpointConfig:
     keep: int = 2
     keep_every: int = 0
     grace: float = 20.0
+
+    def __post_init__(self):
+        at_least("checkpoint", self, every=1, keep=1, keep_every=0)
+        if not 0 < self.grace < math.inf:
+            raise UserError(f"checkpoint.grace: {self.grace} is not a number of seconds above 0")
 
 
 class Data(Protocol):

@@ -14,7 +14,7 @@ from tensorboardX import SummaryWriter
 from tqdm import tqdm
 
 from vlmjax import files
-from vlmjax.errors import UserError
+from vlmjax.errors import UserError, at_least
 
 WAIT_SAID = 0.05  # share of a step that devices wait for data above which a line says so
 
@@ -32,9 +32,7 @@ class LoggingConfig:
     trace_process: int = 0
 
     def __post_init__(self):
-        for key, least in (("every", 1), ("trace_steps", 0), ("trace_start", 0), ("trace_process", -1)):
-            if getattr(self, key) < least:
-                raise UserError(f"logging.{key}: {getattr(self, key)} is less than {least}")
+        at_least("logging", self, every=1, trace_steps=0, trace_start=0, trace_process=-1)
 
 
 def say(text: str) -> None:
@@ -88,8 +86,26 @@ def read(workdir: epath.PathLike, stage: str) -> list[dict[str, Any]]:
     """All parts of a stage joined, by step; where a resumed run repeated a step, the later part counts."""
     rows: dict[int, dict[str, Any]] = {}
     for part in sorted((epath.Path(workdir) / "metrics").glob(f"{stage}-*.jsonl")):
-        rows.update({row["step"]: row for row in map(json.loads, part.read_text().splitlines())})
+        rows.update({row["step"]: row for row in read_part(part)})
     return [rows[step] for step in sorted(rows)]
+
+
+def read_part(path: epath.PathLike) -> list[dict[str, Any]]:
+    """The rows of one part; a line that is none is an error that names it."""
+    try:
+        lines = epath.Path(path).read_text().splitlines()
+    except (OSError, UnicodeError) as error:
+        raise UserError(f"{path}: cannot be read: {files.reason(error)}") from None
+    rows = []
+    for number, line in enumerate(lines, 1):
+        try:
+            row = json.loads(line)
+        except ValueError:
+            row = None
+        if not isinstance(row, dict) or "step" not in row:
+            raise UserError(f"{path}: line {number} is no row of metrics (a JSON object with a step): {line[:40]!r}; put the file back as it was, or take the line out")
+        rows.append(row)
+    return rows
 
 
 class Progress:

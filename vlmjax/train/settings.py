@@ -6,7 +6,7 @@ from jax.sharding import Mesh
 from vlmjax import optim, sharding
 from vlmjax.data import batch as batches
 from vlmjax.data.mixture import MIXTURES
-from vlmjax.errors import UserError, did_you_mean
+from vlmjax.errors import UserError, at_least, did_you_mean
 from vlmjax.models.lora import LoRAConfig
 
 OBJECTIVES = ("contrastive", "next_token")
@@ -116,9 +116,7 @@ class StageConfig:
         if self.encode_once and (why := "a contrastive stage has no use for it" if self.objective == "contrastive" else "the stage has no images" if not self.images else
                                  "features are kept by one process, and this mesh has several" if len({device.process_index for device in mesh.devices.flat}) > 1 else ""):
             raise UserError(f"{where}.encode_once: {why}; set it to False")
-        for key in ("batch", "length", "accumulate", "per_group"):
-            if getattr(self, key) < 1:
-                raise UserError(f"{where}.{key}: {getattr(self, key)} is less than 1")
+        at_least(where, self, batch=1, length=1, accumulate=1, per_group=1)
         if self.accumulate > 1 and self.objective == "contrastive":
             raise UserError(f"{where}.accumulate: {self.accumulate} would change the contrastive loss, whose negatives are the whole batch")
         parts = sharding.row_shards(mesh) * self.accumulate
