@@ -31,7 +31,8 @@ def stage(name: str, config: build.StageConfig, available: Mapping[str, nn.Modul
     made = build.stage(name, config, available, precision, make_mesh(mesh, topology.devices()), steps)
     out = {"mesh": dict(made.mesh.shape), "batch": config.batch, "length": config.length, "images": config.images, "targets": config.targets, "accumulate": config.accumulate,
            "remat": sorted({part.remat for part in available.values() if hasattr(part, "remat")}), "steps": steps, **held(made), "kept": kept.stage(made)}
-    counted, plain = count(made), count(build.stage(name, dataclasses.replace(config, attention="plain"), without_remat(available), precision, made.mesh, steps))
+    attention = "plain" if "decoder" in made.components else "auto"  # what a stage without a language model has
+    counted, plain = count(made), count(build.stage(name, dataclasses.replace(config, attention=attention), without_remat(available), precision, made.mesh, steps))
     out["flops"] = {"counted": counted, "passes": count(made, passes=True), "remat": counted - plain, "floor": floor.stage(made)}
     began = time.monotonic()
     try:
