@@ -35,6 +35,7 @@ read_arguments() {
   [[ $worker =~ ^([0-9]+|all)$ ]] || die "--worker: $worker is neither a number nor all"
   poll=${VLMJAX_POLL:-30} grace=${VLMJAX_GRACE:-60}
   kept=${VLMJAX_KEPT:-$top/runs/launch}/$name  # what `up` and `run` did, for `watch`
+  last_down=$(cat "$kept/down" 2>/dev/null || true)
   exec 3>&1
   errors=$(mktemp)
   trap 'rm -f "$errors"' EXIT

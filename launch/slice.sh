@@ -153,6 +153,14 @@ remove() {
   fi
 }
 
+# Ends `watch` and `up` where `down` was typed since they began: the slice is not asked for again.
+end_after_down() {
+  ((!dry_run)) && [ "$(cat "$kept/down" 2>/dev/null)" != "$last_down" ] || return 0
+  say "$name: launch/tpu.sh down $name was typed meanwhile; $action ends, the slice is $state$( [ "$state" = ABSENT ] || echo "; if it stays so, type it again")"
+  [ "$action" = watch ] || exit 1
+  exit 0
+}
+
 # Waits until the slice is there: asks for it where it is not, and again where it was lost. $1: seconds to wait, 0 for ever; then 1, and a line that says why.
 wait_ready() {
   local limit=$1 began=$SECONDS asked=0 failed=0 told='' saidat=0 line
@@ -161,6 +169,7 @@ wait_ready() {
       ((limit == 0)) || { complain "$name: Cloud does not answer: $(why)"; return 1; }
       line="Cloud does not answer: $(why)"
     else
+      end_after_down
       line=$state
       case $(kind) in
         ready)

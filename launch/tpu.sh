@@ -12,7 +12,7 @@ launch/tpu.sh run NAME -- COMMAND   starts COMMAND on every worker; it outlives 
 launch/tpu.sh watch NAME            looks after it: when the slice is lost asks for it again, installs the same and starts the same command, until that ends with 0
 launch/tpu.sh logs NAME             prints the log of --worker=0 (a number, or all)
 launch/tpu.sh stop NAME             ends the command: it may save first, for VLMJAX_GRACE seconds (60)
-launch/tpu.sh down NAME             deletes the slice, if `up` made it
+launch/tpu.sh down NAME             deletes the slice, if `up` made it; a `watch` of this checkout ends
 Every subcommand may be typed again, and takes:
   --dry-run          prints the calls it would make and makes none
   --slices=FILE      names, zones, projects, buckets (launch/slices.conf; launch/slices.example.conf says what stands there)
@@ -156,11 +156,13 @@ stop() {
 
 down() {
   look || failed
+  case $state in ABSENT | DELETING) ;; *) ours_or_die ;; esac
+  # Before anything is deleted: what looks after the slice must not take it for a lost one.
+  ((dry_run)) || [ ! -d "$kept" ] || date -u +%FT%T.%NZ >"$kept/down"
   if [ "$state" = ABSENT ] || [ "$state" = DELETING ]; then
     say "$name: nothing to delete in $zone: it is $state"
     return
   fi
-  ours_or_die
   if [ "$(kind)" = ready ]; then
     on_all "$((grace + 120))" stop "$grace" keep || complain "note: the command could not be ended first: $(why)"
   fi

@@ -29,6 +29,7 @@ watch() {
     if ! look; then
       tell "Cloud does not answer: $(why)"
     else
+      end_after_down
       case $(kind) in
         ready)
           ours_or_die

@@ -120,6 +120,21 @@ def test_a_person_may_stop_the_command(running):
         assert "stopped by launch/tpu.sh stop" in ended(process, 0)
 
 
+def test_down_ends_it(running):
+    cloud = running
+    with watching(cloud) as process:
+        cloud.until(lambda: cloud.looks() > 1)
+        cloud.fail("ssh", *["no route to host"] * 1000)  # no worker tells that the command was stopped
+        assert "one: deleted" in cloud.run("down", "one")
+        assert "down one was typed meanwhile; watch ends" in ended(process, 0)
+    cloud.fail("create", *["UNAVAILABLE: no more capacity"] * 1000)
+    with watching(cloud) as process:
+        cloud.until(lambda: len(cloud.calls("create")) > 1)
+        assert "nothing to delete" in cloud.run("down", "one")
+        assert "watch ends, the slice is ABSENT" in ended(process, 0)
+    assert not cloud.slices
+
+
 def test_watch_alone_makes_the_slice_and_starts(cloud):
     cloud.program("exit 0")
     with watching(cloud, "--", "vlmjax", "train") as process:
