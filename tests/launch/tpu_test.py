@@ -136,6 +136,12 @@ def test_run_starts_detached_on_every_worker_with_secrets_in_a_file(there):
     printed = cloud.run("run", "one", "--", "vlmjax", "evaluate", status=2)
     assert "a command runs on 2 of 2 workers: vlmjax train" in printed and "stop one" in printed
     assert [cloud.job(worker, "main") for worker in (0, 1)] == pids
+    old = cloud.job(0, "installed")
+    up(cloud)  # the same code: nothing to replace
+    new = cloud.commit()
+    assert f"a command runs with the code {old}, here is {new}; stop it first: launch/tpu.sh stop one" in cloud.run("up", "one", status=2)
+    assert f"with the code {old}" in cloud.run("run", "one", "--", "vlmjax", "train", "--workdir={bucket}/runs/a b", "--config.run=('x',)", status=2)
+    assert cloud.job(0, "installed") == (cloud.repo / "runs" / "launch" / "one" / "code").read_text().strip() == old
 
     assert cloud.run("logs", "one", "--worker=all").count("hf_secret words") == 2
     assert cloud.run("logs", "one", "--worker=1", "--lines=1").startswith("[1] 1/2 at")
