@@ -19,7 +19,7 @@ Every subcommand may be typed again, and takes:
   --env-file=FILE    lines NAME=VALUE for the command's environment, such as HF_TOKEN=…: of mode 600, copied as a file (launch/secrets.env, if there)
   --allow-dirty      sends uncommitted changes along; without it they are refused
   --timeout=SECONDS  how long `up` waits for the slice (3600; 0: for ever)
-  --attempts=N       `watch` gives up after so many starts without progress (5)
+  --attempts=N       `watch` gives up after so many starts in a row without progress, or that failed (5)
   --worker=K|all  --lines=N  --follow     of `logs` (0, 100)
 In COMMAND, {bucket} stands for the slice's bucket.
 TEXT

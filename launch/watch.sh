@@ -2,7 +2,7 @@
 # Sourced by tpu.sh: `watch`.
 
 watch() {
-  local starts=0 idle=0 before='' seen='' unreachable=0 told='' code
+  local starts=0 idle=0 failures=0 before='' seen='' unreachable=0 told='' code
   if ((${#command[@]})); then
     keep_command
   elif [ -n "$env_file" ]; then
@@ -111,8 +111,14 @@ again() {
   bring
 }
 
-# The slice, the code and the command; what fails is seen and tried again at the next look.
+# The slice, the code and the command; what fails is seen and tried again at the next look, unless it failed too often in a row.
 bring() {
   wait_ready 0 || exit 1
-  { put_code && start; } || complain "$name: a call failed: $(why)"
+  if put_code && start; then
+    failures=0
+    return
+  fi
+  failures=$((failures + 1))
+  complain "$name: a call failed: $(why)"
+  ((failures < attempts)) || { complain "$name: installing or starting failed $failures times in a row; giving up. The slice is left as it is: launch/tpu.sh logs $name, launch/tpu.sh down $name"; exit 1; }
 }

@@ -105,6 +105,15 @@ def test_starts_without_progress_are_counted(there, line):
     assert cloud.job(0, "job.log").count("a line") == (3 if "500" in line else 2)
 
 
+def test_starts_that_fail_are_counted(cloud):
+    full = "scp: vlmjax/code.bundle: No space left on device"
+    cloud.fail("scp", full, None, full, full, full, full)  # of the second: the code is there, the command fails
+    with watching(cloud, "--attempts=2", "--", "vlmjax", "train") as process:
+        printed = ended(process, 1)
+    assert "No space left" in printed and "installing or starting failed 2 times in a row" in printed
+    assert len(cloud.calls("scp")) == 3 and "one" in cloud.slices
+
+
 def test_progress_is_counted_from_what_was_saved(there):
     cloud = there
     cloud.program('step=$(cat "$HOME/step" 2>/dev/null || echo 0); echo "align: resumes at step $step"; echo $((step + 1)) >"$HOME/step"; [ $step -ge 2 ] || exit 1')
