@@ -60,7 +60,7 @@ tell() {
 
 # What the workers' states mean.
 judge() {
-  local all marker wrong number host what status last ended bad
+  local all marker wrong number host what status last ended bad first=''
   all=$(workers)
   marker=$(cut -d '|' -f 5 <<<"$report" | grep . | head -n 1 || true)
   seen=${marker:-$seen}
@@ -85,8 +85,9 @@ judge() {
     while IFS='|' read -r number host what status _ _ last; do
       if [ "$what" = lost ]; then status="is gone without an exit status (was the machine started again?)"; else status=$(ending "$status"); fi
       complain "$name: the command on worker $number, $host, $status; its last line: $last"
+      first=${first:-$number}
     done <<<"$bad"
-    complain "$name: to see more: launch/tpu.sh logs $name --worker=$number; to resume by hand: launch/tpu.sh run $name -- $(shown_command)"
+    complain "$name: to see more: launch/tpu.sh logs $name --worker=$first; to resume by hand: launch/tpu.sh run $name -- $(shown_command)"
     on_all "$((grace + 120))" stop "$grace" >/dev/null || true
     again
   elif [ -z "$report" ] || [ -n "$(having none)" ]; then

@@ -81,7 +81,7 @@ def test_a_killed_process_is_named_and_all_start_again(running):
         cloud.kill(1)
         printed = ended(process, 0)
     assert "the command on worker 1, host-10.0.0.2, was killed by SIGKILL; its last line: step 1" in printed
-    assert "run one -- vlmjax train '--workdir=gs://here/runs/a b'" in printed
+    assert "logs one --worker=1; to resume by hand: launch/tpu.sh run one -- vlmjax train '--workdir=gs://here/runs/a b'" in printed
     assert cloud.job(0, "job.log").count("=== ") == 4 and not cloud.calls("delete")
 
 
