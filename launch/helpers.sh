@@ -1,5 +1,5 @@
-# shellcheck shell=bash
-# Sourced by local.sh and tpu.sh: messages, quoting, exit statuses.
+# shellcheck shell=bash disable=SC2034
+# Sourced by local.sh, tpu.sh and gke.sh: messages, quoting, exit statuses.
 
 if ((BASH_VERSINFO[0] * 100 + BASH_VERSINFO[1] < 501)); then
   echo "${0##*/}: needs bash 5.1 or newer, this is $BASH_VERSION" >&2
@@ -21,6 +21,9 @@ quoted() {
   done
   printf '%s' "${out# }"
 }
+
+# The statuses, as a pattern, of a command that no further start can help: vlmjax's own of a mistake of the user, and bash's of a program that cannot be run or is not there.
+mistakes='^(2|126|127)$'
 
 # What an exit status says: "ended with exit status 1", "was killed by SIGKILL".
 ending() {

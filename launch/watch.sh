@@ -64,7 +64,7 @@ judge() {
   all=$(workers)
   marker=$(cut -d '|' -f 5 <<<"$report" | grep . | head -n 1 || true)
   seen=${marker:-$seen}
-  wrong=$(awk -F '|' '$3 == "ended" && $4 == 2' <<<"$report" | head -n 1)
+  wrong=$(awk -F '|' -v mistakes="$mistakes" '$3 == "ended" && $4 ~ mistakes' <<<"$report" | head -n 1)
   if [ -n "$wrong" ]; then
     IFS='|' read -r number host _ _ _ _ last <<<"$wrong"
     on_all "$((grace + 120))" stop "$grace" >/dev/null || true

@@ -1,5 +1,6 @@
 """launch/tpu.sh watch: goes on through preemption and killed processes, stops where going on is of no use."""
 import contextlib
+import re
 
 import pytest
 
@@ -72,6 +73,11 @@ def test_a_mistake_of_the_user_stops_it(there):
     assert "says worker 1 on host-10.0.0.2: vlmjax: config.py: stages.align.batch: 7 does not divide" in printed
     cloud.until(lambda: cloud.job(0, "status") == "143")  # the other worker does not wait for it for ever
     assert "one" in cloud.slices
+
+
+def test_a_misspelt_command_stops_it(cloud):
+    with watching(cloud, "--", "vlmjxa", "train") as process:
+        assert re.search("a mistake in the command or its config, says worker . on host-.*: .*vlmjxa: not found", ended(process, 2))
 
 
 def test_a_killed_process_is_named_and_all_start_again(running):
