@@ -5,6 +5,7 @@
 code_here() {
   local commit changed unknown
   commit=$(git -C "$top" rev-parse HEAD 2>/dev/null) || die "$top is not a git checkout: the workers get the code by its commit"
+  [ "$(git -C "$top" rev-parse --is-shallow-repository)" = false ] || die "$top is a shallow clone, from which no other machine can check out $commit: git -C $top fetch --unshallow"
   changed=$(git -C "$top" status --porcelain | cut -c4-)
   if [ -n "$changed" ] && ((!allow_dirty)); then
     die "not committed: $(head -n 5 <<<"$changed" | paste -sd ' ')$( (($(wc -l <<<"$changed") > 5)) && echo ' …'); commit it, or give --allow-dirty"

@@ -1,5 +1,7 @@
 """launch/tpu.sh up, run, logs, stop and down against stand-ins: what is called, what workers hold, what is refused."""
 import re
+import shutil
+import subprocess
 
 import pytest
 
@@ -46,6 +48,17 @@ def test_up_refuses_changes_that_are_not_committed_and_names_them(cloud):
     assert "not sent, since git does not know it: new.py" in up(cloud, "--allow-dirty")
     assert (cloud.home(0) / "vlmjax" / "code" / "setup.cfg").read_text() == "[metadata]\n"
     assert cloud.job(0, "installed").startswith(cloud.git("rev-parse", "HEAD") + "+")
+
+
+def test_up_refuses_a_shallow_clone_before_it_costs_anything(cloud):
+    cloud.commit()
+    whole, cloud.repo = cloud.repo, cloud.folder / "shallow"
+    subprocess.run(["git", "clone", "--quiet", "--depth=1", f"file://{whole}", cloud.repo], env=cloud.env, check=True)
+    shutil.copy(whole / "launch" / "slices.conf", cloud.repo / "launch")
+    printed = cloud.run("up", "one", status=2)
+    assert "is a shallow clone" in printed and "fetch --unshallow" in printed and printed.count("\n") == 1 and not cloud.calls()
+    cloud.git("fetch", "--quiet", "--unshallow")
+    up(cloud)
 
 
 def test_up_goes_on_where_a_request_waits(cloud):
