@@ -13,6 +13,9 @@ complain() { printf '%s: %s\n' "${0##*/}" "$*" >&2; }
 # A mistake of the user: one line, status 2.
 die() { complain "$*"; exit 2; }
 
+# Of $1 the value is $2: a whole number (08 would be octal), or like the example $3.
+number_or_die() { [[ $2 =~ ^(0|[1-9][0-9]*)$ || (-n ${3:-} && $2 =~ ^[0-9]*\.?[0-9]+$) ]] || die "$1: $2 is not a number such as ${3:-60}"; }
+
 # The arguments as one line that can be pasted into a shell.
 quoted() {
   local arg out=''

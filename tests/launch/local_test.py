@@ -123,7 +123,8 @@ def test_what_a_dead_process_left_behind_is_ended(start, tmp_path):
         time.sleep(0.02)
 
 
-@pytest.mark.parametrize("args, expected", [([], "usage"), (["2"], "usage"), (["0", "--", "x"], "usage"), (["2", "--", "no-such-program"], "no such command")])
-def test_mistakes_are_one_line(tmp_path, args, expected):
-    done = subprocess.run(["bash", str(cloud.TOP / "launch" / "local.sh"), *args], env={"PATH": cloud.tools(tmp_path)}, capture_output=True, text=True)
+@pytest.mark.parametrize("args, grace, expected", [([], "1", "usage"), (["2"], "1", "usage"), (["0", "--", "x"], "1", "usage"), (["2", "--", "no-such-program"], "1", "no such command"),
+                                                   (["2", "--", "true"], "ten", "VLMJAX_GRACE: ten is not a number")])
+def test_mistakes_are_one_line(tmp_path, args, grace, expected):
+    done = subprocess.run(["bash", str(cloud.TOP / "launch" / "local.sh"), *args], env={"PATH": cloud.tools(tmp_path), "VLMJAX_GRACE": grace}, capture_output=True, text=True)
     assert done.returncode == 2 and expected in done.stderr and done.stderr.count("\n") == 1

@@ -206,6 +206,13 @@ def test_mistakes_are_one_line(untouched, args, expected):
     assert expected in printed and printed.count("\n") == 1
 
 
+@pytest.mark.parametrize("name, value", [("VLMJAX_GRACE", "ten"), ("VLMJAX_GRACE", "08"), ("VLMJAX_POLL", "1s")])
+def test_mistakes_in_the_environment_are_one_line(untouched, monkeypatch, name, value):
+    monkeypatch.setitem(untouched.env, name, value)
+    printed = untouched.run("stop", "one", status=2)
+    assert f"{name}: {value} is not a number" in printed and printed.count("\n") == 1
+
+
 @pytest.mark.parametrize("line, expected", [
     ("one v4-8 z", "seven columns"), ("one v9-8 z queued spot p -", "no accelerator v9-8"), ("one v4-8 z later spot p -", "queued, vm or gke"),
     ("one v4-8 z vm cheap p -", "spot, on-demand or reserved"), ("one v4-8 z vm spot p here", "gs://NAME or -"), ("one v4-8 z vm spot p -\none v4-8 z vm spot p -", "twice")])
