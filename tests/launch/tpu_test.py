@@ -131,14 +131,14 @@ def test_down_deletes_what_up_made_and_may_be_repeated(there):
 def test_run_starts_detached_on_every_worker_with_secrets_in_a_file(there):
     cloud = there
     secrets = cloud.repo / "launch" / "secrets.env"
-    secrets.write_text("HF_TOKEN=hf_secret words\n# a comment\n")
-    cloud.program('echo "$VLMJAX_PROCESS_ID/$VLMJAX_PROCESSES at $VLMJAX_COORDINATOR, $HF_TOKEN, $*, in $PWD"; sleep 60')
+    secrets.write_text("HF_TOKEN=hf_secret words\nQUOTED=a 'b'=\"c\"\nEMPTY=\n\n# a comment\n")
+    cloud.program('echo "$VLMJAX_PROCESS_ID/$VLMJAX_PROCESSES at $VLMJAX_COORDINATOR, $HF_TOKEN, $QUOTED, $*, in $PWD"; sleep 60')
     assert "chmod 600" in cloud.run("run", "one", "--", "vlmjax", "train", status=2)
     secrets.chmod(0o600)
     cloud.run("run", "one", "--", "vlmjax", "train", "--workdir={bucket}/runs/a b", "--config.run=('x',)")
     for worker in (0, 1):
         cloud.until(lambda: "in /" in cloud.job(worker, "job.log"))
-        assert f"{worker}/2 at 10.0.0.1:8476, hf_secret words, train --workdir=gs://here/runs/a b --config.run=('x',), in {cloud.home(worker)}/vlmjax/code" in cloud.job(worker, "job.log")
+        assert f"{worker}/2 at 10.0.0.1:8476, hf_secret words, a 'b'=\"c\", train --workdir=gs://here/runs/a b --config.run=('x',), in {cloud.home(worker)}/vlmjax/code" in cloud.job(worker, "job.log")
         assert (cloud.home(worker) / "vlmjax" / "env").stat().st_mode & 0o777 == 0o600
     assert "hf_secret" not in str(cloud.calls())
     assert not [file for file in (cloud.repo / "runs").rglob("*") if file.is_file() and b"hf_secret" in file.read_bytes()]
@@ -158,6 +158,15 @@ def test_run_starts_detached_on_every_worker_with_secrets_in_a_file(there):
 
     assert cloud.run("logs", "one", "--worker=all").count("hf_secret words") == 2
     assert cloud.run("logs", "one", "--worker=1", "--lines=1").startswith("[1] 1/2 at")
+
+
+def test_lines_of_secrets_that_a_shell_would_read_otherwise_are_refused_by_number(untouched, tmp_path):
+    secrets = tmp_path / "secrets"
+    secrets.touch(0o600)
+    for line in ("export C=hf_secret", "C='hf_secret'", 'C="hf_secret"', "C=hf_secret\r", " C=hf_secret", "hf_secret"):
+        secrets.write_bytes(f"A=1\n\n# C\n{line}\n".encode())
+        printed = untouched.run("watch", "one", f"--env-file={secrets}", "--", "vlmjax", status=2)
+        assert f"{secrets}: line 4 is not NAME=VALUE" in printed and printed.count("\n") == 1 and "hf_secret" not in printed
 
 
 def test_one_worker_is_no_job_of_several(cloud):
