@@ -28,10 +28,12 @@ quoted() {
 # The statuses, as a pattern, of a command that no further start can help: vlmjax's own of a mistake of the user, and bash's of a program that cannot be run or is not there.
 mistakes='^(2|126|127)$'
 
-# What an exit status says: "ended with exit status 1", "was killed by SIGKILL".
+# What an exit status says: "ended with exit status 1", "was killed by SIGKILL". With 143 also those end that SIGTERM let save.
 ending() {
   local name
-  if [[ $1 =~ ^[0-9]+$ ]] && (($1 > 128)) && name=$(kill -l "$(($1 - 128))" 2>/dev/null); then
+  if [ "$1" = 143 ]; then
+    echo "ended after SIGTERM (143)"
+  elif [[ $1 =~ ^[0-9]+$ ]] && (($1 > 128)) && name=$(kill -l "$(($1 - 128))" 2>/dev/null); then
     echo "was killed by SIG${name#SIG}"
   else
     echo "ended with exit status $1"
