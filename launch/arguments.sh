@@ -30,10 +30,12 @@ read_arguments() {
   done
   [ -n "$name" ] || die "which slice? $script $action NAME"
   for number in timeout attempts lines; do
-    [[ ${!number} =~ ^[0-9]*$ && ($number = attempts || -n ${!number}) ]] || die "--$number: ${!number} is not a number"
+    [[ $number = attempts && -z $attempts ]] || number_or_die "--$number" "${!number}"
   done
   [[ $worker =~ ^([0-9]+|all)$ ]] || die "--worker: $worker is neither a number nor all"
   poll=${VLMJAX_POLL:-30} grace=${VLMJAX_GRACE:-60}
+  number_or_die VLMJAX_POLL "$poll" 0.5
+  number_or_die VLMJAX_GRACE "$grace"
   kept=${VLMJAX_KEPT:-$top/runs/launch}/$name  # what `up` and `run` did, for `watch`
   last_down=$(cat "$kept/down" 2>/dev/null || true)
   exec 3>&1

@@ -5,6 +5,7 @@
 code_here() {
   local commit changed unknown
   commit=$(git -C "$top" rev-parse HEAD 2>/dev/null) || die "$top is not a git checkout: the workers get the code by its commit"
+  [ "$(git -C "$top" rev-parse --is-shallow-repository)" = false ] || die "$top is a shallow clone, from which no other machine can check out $commit: git -C $top fetch --unshallow"
   changed=$(git -C "$top" status --porcelain | cut -c4-)
   if [ -n "$changed" ] && ((!allow_dirty)); then
     die "not committed: $(head -n 5 <<<"$changed" | paste -sd ' ')$( (($(wc -l <<<"$changed") > 5)) && echo ' …'); commit it, or give --allow-dirty"
@@ -53,9 +54,13 @@ keep_command() {
 
 # Keeps where the file with secrets lies, not what is in it.
 keep_secrets() {
+  local odd
   if [ -n "$env_file" ]; then
     [ -r "$env_file" ] || die "$env_file: cannot be read"
     [[ $(stat -c %a "$env_file") =~ ^[0-7]00$ ]] || die "$env_file: others may read it: chmod 600 $env_file"
+    # No shell reads it: what one would take away stays in a value. Only the number is said, as the line may be the secret.
+    odd=$(awk '!/^[[:space:]]*(#.*)?$/ && (!/^[A-Za-z_][A-Za-z_0-9]*=/ || /^[^=]*=["\047]/ || /\r$/) {print NR; exit}' "$env_file")
+    [ -z "$odd" ] || die "$env_file: line $odd is not NAME=VALUE: write it without export, quotes around VALUE, spaces before it, or a carriage return at its end"
     env_file=$(realpath "$env_file")
   fi
   ((!dry_run)) || return 0

@@ -198,7 +198,7 @@ watch() {
           status=$(statuses)
           complain "$name: failed after $restarts restarts${status:+, exit status $(paste -sd ' ' <<<"$status")}: $message"
           pods_log 120 '' --tail=3 >&2 || true
-          [ "$status" != 2 ] || exit 2  # a mistake of the user on every host
+          [[ ! $status =~ $mistakes ]] || exit 2  # of the user, on every host
           exit 1 ;;
       esac
       line="$job, $restarts restarts${message:+ ($message)}"

@@ -13,7 +13,9 @@ usage="usage: launch/local.sh N -- COMMAND …   (N processes that form one job)
 count=$1
 shift 2
 again="launch/local.sh $count -- $(quoted "$@")"
-grace=${VLMJAX_GRACE:-45}  # seconds from TERM to KILL
+poll=${VLMJAX_POLL:-0.5} grace=${VLMJAX_GRACE:-45}  # grace: seconds from TERM to KILL
+number_or_die VLMJAX_POLL "$poll" 0.5
+number_or_die VLMJAX_GRACE "$grace" 0.5
 host=$(hostname)
 
 [ -d "$top/.venv/bin" ] && PATH=$top/.venv/bin:$PATH
@@ -74,7 +76,7 @@ fail() {  # process id, number, status: of the first one
 }
 # Looked at in turn: `wait -n` of bash 5.1 and 5.2 may miss one of two that end together.
 while ((${#running[@]})); do
-  sleep "${VLMJAX_POLL:-0.5}"
+  sleep "$poll"
   for pid in "${!running[@]}"; do
     kill -0 "$pid" 2>/dev/null && continue
     status=0

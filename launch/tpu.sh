@@ -19,7 +19,7 @@ Every subcommand may be typed again, and takes:
   --env-file=FILE    lines NAME=VALUE for the command's environment, such as HF_TOKEN=…: of mode 600, copied as a file (launch/secrets.env, if there)
   --allow-dirty      sends uncommitted changes along; without it they are refused
   --timeout=SECONDS  how long `up` waits for the slice (3600; 0: for ever)
-  --attempts=N       `watch` gives up after so many starts without progress (5)
+  --attempts=N       `watch` gives up after so many starts in a row without progress, or that failed (5)
   --worker=K|all  --lines=N  --follow     of `logs` (0, 100)
 In COMMAND, {bucket} stands for the slice's bucket.
 TEXT
@@ -89,6 +89,9 @@ look_at_workers() {
 
 having() { awk -F '|' -v what="$1" '$3 == what' <<<"$report"; }
 
+# The code that the workers have: one where all have the same.
+installed() { cut -d '|' -f 6 <<<"$report" | sort -u | paste -sd ' '; }
+
 # --- subcommands ------------------------------------------------------------------------------------------------------------------------------------
 
 failed() {
@@ -105,12 +108,24 @@ found_or_die() {
 
 ours_or_die_if_there() { [ "$state" = ABSENT ] || ours_or_die; }
 
+# The process of a running command would load what it has not loaded yet from the other code, and `watch` would start it again with that.
+replaces_nothing_that_runs() {
+  local other
+  look || failed
+  [ "$(kind)" = ready ] || return 0
+  ours_or_die
+  look_at_workers || true  # of those that do not answer, installing says so
+  other=$(having running | cut -d '|' -f 6 | grep -vxF "$1" | sort -u | paste -sd ' ' || true)
+  [ -z "$other" ] || die "$name: a command runs with the code $other, here is $1; stop it first: launch/tpu.sh stop $name"
+}
+
 up() {
   local code
   code=$(code_here)
   check_bucket
+  assumed=(ABSENT ABSENT READY)
+  replaces_nothing_that_runs "$code"
   pack "$code"
-  assumed=(ABSENT READY)
   wait_ready "$timeout" || exit 1
   put_code || failed
   say "$name: ready; next: launch/tpu.sh run $name -- vlmjax train --config=… --workdir={bucket}/…"
@@ -124,14 +139,14 @@ run() {
   look_at_workers || failed
   running=$(having running)
   if [ -n "$running" ]; then
-    if [ "$(wc -l <<<"$running")" = "$(workers)" ] && [ "$(shown_command)" = "$(quoted "${command[@]//\{bucket\}/$bucket}")" ]; then
+    if [ "$(wc -l <<<"$running")" = "$(workers)" ] && [ "$(shown_command)" = "$(quoted "${command[@]//\{bucket\}/$bucket}")" ] && [ "$(installed)" = "$code" ]; then
       say "$name: runs already; launch/tpu.sh logs $name --follow shows it"
       return
     fi
-    die "$name: a command runs on $(wc -l <<<"$running") of $(workers) workers: $(shown_command 2>/dev/null); launch/tpu.sh stop $name ends it"
+    die "$name: a command runs on $(wc -l <<<"$running") of $(workers) workers: $(shown_command 2>/dev/null), with the code $(installed); launch/tpu.sh stop $name ends it"
   fi
-  ((dry_run)) || [ "$(cut -d '|' -f 6 <<<"$report" | sort -u)" = "$code" ] ||
-    die "$name: its workers have the code $(cut -d '|' -f 6 <<<"$report" | sort -u | paste -sd ' '), here is $code: launch/tpu.sh up $name installs it"
+  ((dry_run)) || [ "$(installed)" = "$code" ] ||
+    die "$name: its workers have the code $(installed), here is $code: launch/tpu.sh up $name installs it"
   pack "$code"
   keep_versions || failed
   keep_command

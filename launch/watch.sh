@@ -2,7 +2,7 @@
 # Sourced by tpu.sh: `watch`.
 
 watch() {
-  local starts=0 idle=0 before='' seen='' unreachable=0 told='' code
+  local starts=0 idle=0 failures=0 before='' seen='' unreachable=0 told='' code
   if ((${#command[@]})); then
     keep_command
   elif [ -n "$env_file" ]; then
@@ -60,11 +60,11 @@ tell() {
 
 # What the workers' states mean.
 judge() {
-  local all marker wrong number host what status last ended bad
+  local all marker wrong number host what status last ended bad first=''
   all=$(workers)
   marker=$(cut -d '|' -f 5 <<<"$report" | grep . | head -n 1 || true)
   seen=${marker:-$seen}
-  wrong=$(awk -F '|' '$3 == "ended" && $4 == 2' <<<"$report" | head -n 1)
+  wrong=$(awk -F '|' -v mistakes="$mistakes" '$3 == "ended" && $4 ~ mistakes' <<<"$report" | head -n 1)
   if [ -n "$wrong" ]; then
     IFS='|' read -r number host _ _ _ _ last <<<"$wrong"
     on_all "$((grace + 120))" stop "$grace" >/dev/null || true
@@ -85,8 +85,9 @@ judge() {
     while IFS='|' read -r number host what status _ _ last; do
       if [ "$what" = lost ]; then status="is gone without an exit status (was the machine started again?)"; else status=$(ending "$status"); fi
       complain "$name: the command on worker $number, $host, $status; its last line: $last"
+      first=${first:-$number}
     done <<<"$bad"
-    complain "$name: to see more: launch/tpu.sh logs $name --worker=$number; to resume by hand: launch/tpu.sh run $name -- $(shown_command)"
+    complain "$name: to see more: launch/tpu.sh logs $name --worker=$first; to resume by hand: launch/tpu.sh run $name -- $(shown_command)"
     on_all "$((grace + 120))" stop "$grace" >/dev/null || true
     again
   elif [ -z "$report" ] || [ -n "$(having none)" ]; then
@@ -111,8 +112,14 @@ again() {
   bring
 }
 
-# The slice, the code and the command; what fails is seen and tried again at the next look.
+# The slice, the code and the command; what fails is seen and tried again at the next look, unless it failed too often in a row.
 bring() {
   wait_ready 0 || exit 1
-  { put_code && start; } || complain "$name: a call failed: $(why)"
+  if put_code && start; then
+    failures=0
+    return
+  fi
+  failures=$((failures + 1))
+  complain "$name: a call failed: $(why)"
+  ((failures < attempts)) || { complain "$name: installing or starting failed $failures times in a row; giving up. The slice is left as it is: launch/tpu.sh logs $name, launch/tpu.sh down $name"; exit 1; }
 }

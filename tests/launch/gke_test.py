@@ -129,7 +129,7 @@ def test_watch_sees_preemptions_through_to_the_end(cluster):
     assert "ended with exit status 0, after 1 restarts" in printed
 
 
-@pytest.mark.parametrize("codes, status", [(["2", "2"], 2), (["1", "2"], 1), (["139", ""], 1)])
+@pytest.mark.parametrize("codes, status", [(["127", "127"], 2), (["1", "2"], 1), (["139", ""], 1)])
 def test_watch_ends_with_what_the_command_ended_with(cluster, codes, status):
     up(cluster)
     cluster.gcloud.coming, cluster.gcloud.codes = [("Failed", "0", "jobset failed due to one or more job failures")], codes

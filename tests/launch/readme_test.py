@@ -56,6 +56,11 @@ def test_its_flags_are_those_of_the_script(script):
             assert not flag.startswith("--") or flag.split("=")[0] in help_text
 
 
+def test_it_enables_what_its_calls_need():
+    enabled = [words[2:] for words in commands("gcloud") if words[:2] == ["services", "enable"]]
+    assert enabled == [[f"{service}.googleapis.com" for service in part] for part in (("tpu", "compute", "storage"), ("container", "artifactregistry"))]
+
+
 def test_the_slices_of_the_readme_are_in_the_example():
     names = {line.split()[0] for line in (TOP / "launch" / "slices.example.conf").read_text().splitlines() if line and not line.startswith("#")}
     assert {words[1] for script in ("launch/tpu.sh", "launch/gke.sh") for words in commands(script)} <= names

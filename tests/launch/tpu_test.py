@@ -1,5 +1,7 @@
 """launch/tpu.sh up, run, logs, stop and down against stand-ins: what is called, what workers hold, what is refused."""
 import re
+import shutil
+import subprocess
 
 import pytest
 
@@ -46,6 +48,17 @@ def test_up_refuses_changes_that_are_not_committed_and_names_them(cloud):
     assert "not sent, since git does not know it: new.py" in up(cloud, "--allow-dirty")
     assert (cloud.home(0) / "vlmjax" / "code" / "setup.cfg").read_text() == "[metadata]\n"
     assert cloud.job(0, "installed").startswith(cloud.git("rev-parse", "HEAD") + "+")
+
+
+def test_up_refuses_a_shallow_clone_before_it_costs_anything(cloud):
+    cloud.commit()
+    whole, cloud.repo = cloud.repo, cloud.folder / "shallow"
+    subprocess.run(["git", "clone", "--quiet", "--depth=1", f"file://{whole}", cloud.repo], env=cloud.env, check=True)
+    shutil.copy(whole / "launch" / "slices.conf", cloud.repo / "launch")
+    printed = cloud.run("up", "one", status=2)
+    assert "is a shallow clone" in printed and "fetch --unshallow" in printed and printed.count("\n") == 1 and not cloud.calls()
+    cloud.git("fetch", "--quiet", "--unshallow")
+    up(cloud)
 
 
 def test_up_goes_on_where_a_request_waits(cloud):
@@ -118,14 +131,14 @@ def test_down_deletes_what_up_made_and_may_be_repeated(there):
 def test_run_starts_detached_on_every_worker_with_secrets_in_a_file(there):
     cloud = there
     secrets = cloud.repo / "launch" / "secrets.env"
-    secrets.write_text("HF_TOKEN=hf_secret words\n# a comment\n")
-    cloud.program('echo "$VLMJAX_PROCESS_ID/$VLMJAX_PROCESSES at $VLMJAX_COORDINATOR, $HF_TOKEN, $*, in $PWD"; sleep 60')
+    secrets.write_text("HF_TOKEN=hf_secret words\nQUOTED=a 'b'=\"c\"\nEMPTY=\n\n# a comment\n")
+    cloud.program('echo "$VLMJAX_PROCESS_ID/$VLMJAX_PROCESSES at $VLMJAX_COORDINATOR, $HF_TOKEN, $QUOTED, $*, in $PWD"; sleep 60')
     assert "chmod 600" in cloud.run("run", "one", "--", "vlmjax", "train", status=2)
     secrets.chmod(0o600)
     cloud.run("run", "one", "--", "vlmjax", "train", "--workdir={bucket}/runs/a b", "--config.run=('x',)")
     for worker in (0, 1):
         cloud.until(lambda: "in /" in cloud.job(worker, "job.log"))
-        assert f"{worker}/2 at 10.0.0.1:8476, hf_secret words, train --workdir=gs://here/runs/a b --config.run=('x',), in {cloud.home(worker)}/vlmjax/code" in cloud.job(worker, "job.log")
+        assert f"{worker}/2 at 10.0.0.1:8476, hf_secret words, a 'b'=\"c\", train --workdir=gs://here/runs/a b --config.run=('x',), in {cloud.home(worker)}/vlmjax/code" in cloud.job(worker, "job.log")
         assert (cloud.home(worker) / "vlmjax" / "env").stat().st_mode & 0o777 == 0o600
     assert "hf_secret" not in str(cloud.calls())
     assert not [file for file in (cloud.repo / "runs").rglob("*") if file.is_file() and b"hf_secret" in file.read_bytes()]
@@ -136,9 +149,24 @@ def test_run_starts_detached_on_every_worker_with_secrets_in_a_file(there):
     printed = cloud.run("run", "one", "--", "vlmjax", "evaluate", status=2)
     assert "a command runs on 2 of 2 workers: vlmjax train" in printed and "stop one" in printed
     assert [cloud.job(worker, "main") for worker in (0, 1)] == pids
+    old = cloud.job(0, "installed")
+    up(cloud)  # the same code: nothing to replace
+    new = cloud.commit()
+    assert f"a command runs with the code {old}, here is {new}; stop it first: launch/tpu.sh stop one" in cloud.run("up", "one", status=2)
+    assert f"with the code {old}" in cloud.run("run", "one", "--", "vlmjax", "train", "--workdir={bucket}/runs/a b", "--config.run=('x',)", status=2)
+    assert cloud.job(0, "installed") == (cloud.repo / "runs" / "launch" / "one" / "code").read_text().strip() == old
 
     assert cloud.run("logs", "one", "--worker=all").count("hf_secret words") == 2
     assert cloud.run("logs", "one", "--worker=1", "--lines=1").startswith("[1] 1/2 at")
+
+
+def test_lines_of_secrets_that_a_shell_would_read_otherwise_are_refused_by_number(untouched, tmp_path):
+    secrets = tmp_path / "secrets"
+    secrets.touch(0o600)
+    for line in ("export C=hf_secret", "C='hf_secret'", 'C="hf_secret"', "C=hf_secret\r", " C=hf_secret", "hf_secret"):
+        secrets.write_bytes(f"A=1\n\n# C\n{line}\n".encode())
+        printed = untouched.run("watch", "one", f"--env-file={secrets}", "--", "vlmjax", status=2)
+        assert f"{secrets}: line 4 is not NAME=VALUE" in printed and printed.count("\n") == 1 and "hf_secret" not in printed
 
 
 def test_one_worker_is_no_job_of_several(cloud):
@@ -185,6 +213,13 @@ def test_run_refuses_other_code_than_is_here(cloud):
 def test_mistakes_are_one_line(untouched, args, expected):
     printed = untouched.run(*args, status=2)
     assert expected in printed and printed.count("\n") == 1
+
+
+@pytest.mark.parametrize("name, value", [("VLMJAX_GRACE", "ten"), ("VLMJAX_GRACE", "08"), ("VLMJAX_POLL", "1s")])
+def test_mistakes_in_the_environment_are_one_line(untouched, monkeypatch, name, value):
+    monkeypatch.setitem(untouched.env, name, value)
+    printed = untouched.run("stop", "one", status=2)
+    assert f"{name}: {value} is not a number" in printed and printed.count("\n") == 1
 
 
 @pytest.mark.parametrize("line, expected", [

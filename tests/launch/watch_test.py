@@ -1,5 +1,6 @@
 """launch/tpu.sh watch: goes on through preemption and killed processes, stops where going on is of no use."""
 import contextlib
+import re
 
 import pytest
 
@@ -74,6 +75,11 @@ def test_a_mistake_of_the_user_stops_it(there):
     assert "one" in cloud.slices
 
 
+def test_a_misspelt_command_stops_it(cloud):
+    with watching(cloud, "--", "vlmjxa", "train") as process:
+        assert re.search("a mistake in the command or its config, says worker . on host-.*: .*vlmjxa: not found", ended(process, 2))
+
+
 def test_a_killed_process_is_named_and_all_start_again(running):
     cloud = running
     with watching(cloud) as process:
@@ -81,7 +87,7 @@ def test_a_killed_process_is_named_and_all_start_again(running):
         cloud.kill(1)
         printed = ended(process, 0)
     assert "the command on worker 1, host-10.0.0.2, was killed by SIGKILL; its last line: step 1" in printed
-    assert "run one -- vlmjax train '--workdir=gs://here/runs/a b'" in printed
+    assert "logs one --worker=1; to resume by hand: launch/tpu.sh run one -- vlmjax train '--workdir=gs://here/runs/a b'" in printed
     assert cloud.job(0, "job.log").count("=== ") == 4 and not cloud.calls("delete")
 
 
@@ -105,19 +111,44 @@ def test_starts_without_progress_are_counted(there, line):
     assert cloud.job(0, "job.log").count("a line") == (3 if "500" in line else 2)
 
 
+def test_starts_that_fail_are_counted(cloud):
+    full = "scp: vlmjax/code.bundle: No space left on device"
+    cloud.fail("scp", full, None, full, full, full, full)  # of the second: the code is there, the command fails
+    with watching(cloud, "--attempts=2", "--", "vlmjax", "train") as process:
+        printed = ended(process, 1)
+    assert "No space left" in printed and "installing or starting failed 2 times in a row" in printed
+    assert len(cloud.calls("scp")) == 3 and "one" in cloud.slices
+
+
 def test_progress_is_counted_from_what_was_saved(there):
+    """By a stage, or by an evaluation, which says it in the same words of the answers that it has kept."""
     cloud = there
-    cloud.program('step=$(cat "$HOME/step" 2>/dev/null || echo 0); echo "align: resumes at step $step"; echo $((step + 1)) >"$HOME/step"; [ $step -ge 2 ] || exit 1')
+    cloud.program('step=$(cat "$HOME/step" 2>/dev/null || echo 0); task=align; [ $step = 0 ] || task=easy_vqa; echo "$task: resumes at step $step"; echo $((step + 1)) >"$HOME/step"; [ $step -ge 2 ] || exit 1')
     cloud.run("run", "one", "--", "vlmjax", "train")
     with watching(cloud, "--attempts=1") as process:
         ended(process, 0)
-    assert "align: resumes at step 2" in cloud.job(0, "job.log")
+    assert "easy_vqa: resumes at step 2" in cloud.job(0, "job.log")
 
 
 def test_a_person_may_stop_the_command(running):
     with watching(running) as process:
         running.run("stop", "one")
         assert "stopped by launch/tpu.sh stop" in ended(process, 0)
+
+
+def test_down_ends_it(running):
+    cloud = running
+    with watching(cloud) as process:
+        cloud.until(lambda: cloud.looks() > 1)
+        cloud.fail("ssh", *["no route to host"] * 1000)  # no worker tells that the command was stopped
+        assert "one: deleted" in cloud.run("down", "one")
+        assert "down one was typed meanwhile; watch ends" in ended(process, 0)
+    cloud.fail("create", *["UNAVAILABLE: no more capacity"] * 1000)
+    with watching(cloud) as process:
+        cloud.until(lambda: len(cloud.calls("create")) > 1)
+        assert "nothing to delete" in cloud.run("down", "one")
+        assert "watch ends, the slice is ABSENT" in ended(process, 0)
+    assert not cloud.slices
 
 
 def test_watch_alone_makes_the_slice_and_starts(cloud):
