@@ -199,7 +199,13 @@ class Job:
                 self._changed.notify_all()
 
 
+_ending = threading.Lock()
+
+
 def _end(text: str, status: int) -> None:
+    """Says one line, once: what this process found out and what another told it may come at the same moment."""
+    if not _ending.acquire(blocking=False):
+        threading.Event().wait()  # for the thread that came first to end them all
     print(text, file=sys.stderr)
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(Exception):
