@@ -9,7 +9,7 @@ read_arguments() {
   [[ $action != --help && $action != -h ]] || { usage; exit; }
   [[ $action =~ ^(up|run|watch|logs|stop|down)$ ]] || die "write $script up, run, watch, logs, stop or down, then a slice's name (--help says more)"
   shift
-  slices=${VLMJAX_SLICES:-$top/launch/slices.conf} env_file='' dry_run=0 allow_dirty=0 timeout=3600 attempts='' worker=0 lines=100 follow=0 command=()
+  slices=${VLMJAX_SLICES:-$top/launch/slices.conf} env_file='' dry_run=0 allow_dirty=0 timeout=3600 attempts='' worker=0 lines=100 follow=0 owned='' command=()
   while (($#)); do
     case $1 in
       --slices=*) slices=${1#*=} ;;
@@ -19,6 +19,10 @@ read_arguments() {
       --worker=*) worker=${1#*=} ;;
       --lines=*) lines=${1#*=} ;;
       --follow) follow=1 ;;
+      --owned=*)
+        [ "$script" = launch/tpu.sh ] || die "no flag --owned of $script (--help lists its flags)"
+        owned=${1#*=}
+        [[ $owned =~ ^[0-9a-f]{12}$ ]] || die "--owned: ${owned:-nothing} is no id of a slice: 12 digits of 0-9 and a-f" ;;
       --dry-run) dry_run=1 ;;
       --allow-dirty) allow_dirty=1 ;;
       --help) usage; exit ;;

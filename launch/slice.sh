@@ -31,8 +31,26 @@ read_slice() {
   [[ " $flags " != *" --internal-ips "* ]] || inside=(--internal-ip)
 }
 
-# The mark of what this script makes: only that is ever changed or deleted. Labels take a-z, 0-9, _ and -.
+# The marks of what this script makes: only that is ever changed or deleted. Labels take a-z, 0-9, _ and -.
 owner=$(id -un | tr '[:upper:]' '[:lower:]' | tr -c 'a-z0-9_\n-' '_')
+
+# Several people may have one name, such as root: the slice of this checkout has an id, drawn when it is first asked for, kept until `down` deleted it, and another checkout's with --owned.
+known_id() { echo "${owned:-$(cat "$kept/id" 2>/dev/null)}"; }
+
+# Keeps the one of --owned; without it the one that is kept, or another one where there is none.
+keep_id() {
+  local drawn=$owned held
+  ((!dry_run)) || return 0
+  if [ -n "$owned" ] || [ ! -e "$kept/id" ]; then
+    [ -n "$drawn" ] || drawn=$(head -c 32 /dev/urandom | sha256sum | cut -c1-12) || die "/dev/urandom: cannot be read: $name gets no id"
+    { mkdir -p "$kept" && echo "$drawn" >"$kept/id.$$"; } || die "$kept: cannot be written: $name gets no id"
+    if [ -n "$owned" ]; then mv -f "$kept/id.$$" "$kept/id"; else mv -n "$kept/id.$$" "$kept/id" || true; fi  # -n: of two at once the first
+    rm -f "$kept/id.$$"
+  fi
+  held=$(cat "$kept/id" 2>/dev/null || true)
+  [[ $held =~ ^[0-9a-f]{12}$ && $held = "${owned:-$held}" ]] || die "$kept/id: holds no id; delete it, or give --owned=ID"
+  owned=''
+}
 
 # Calls a program for at most $1 seconds; what it writes to stderr is kept in $errors. Under --dry-run prints the call and makes none.
 call() {
@@ -64,17 +82,17 @@ check_bucket() {
   ((dry_run)) || [ "${location,,}" = "$region" ] || complain "note: $bucket is in $location, the slice in $region: reading from afar is slow and is charged"
 }
 
-describe_node() { cloud 120 compute tpus tpu-vm describe "$name" "${where[@]}" '--format=value[separator="|"](state,labels.vlmjax,labels.vlmjax_owner,networkEndpoints[].ipAddress)'; }
+describe_node() { cloud 120 compute tpus tpu-vm describe "$name" "${where[@]}" '--format=value[separator="|"](state,labels.vlmjax,labels.vlmjax_owner,labels.vlmjax_id,networkEndpoints[].ipAddress)'; }
 
 describe_request() {
   cloud 120 compute tpus queued-resources describe "$name" "${where[@]}" \
-    '--format=value[separator="|"](state.state,createTime,tpu.nodeSpec[0].node.labels.vlmjax,tpu.nodeSpec[0].node.labels.vlmjax_owner)'
+    '--format=value[separator="|"](state.state,createTime,tpu.nodeSpec[0].node.labels.vlmjax,tpu.nodeSpec[0].node.labels.vlmjax_owner,tpu.nodeSpec[0].node.labels.vlmjax_id)'
 }
 
-# Sets state (ABSENT, READY or as Cloud says), mark (whose it is), asked_at (when a request was made) and ips (of its workers, joined by commas); 1 where Cloud does not answer.
+# Sets state (ABSENT, READY or as Cloud says), mark and id (whose it is), asked_at (when a request was made) and ips (of its workers, joined by commas); 1 where Cloud does not answer.
 look() {
   local found made by
-  state='' mark='' ips='' asked_at=''
+  state='' mark='' id='' ips='' asked_at=''
   if ((dry_run)); then
     state=${assumed[0]:-READY} mark=$name/$owner
     assumed=("${assumed[@]:1}")
@@ -88,7 +106,7 @@ look() {
       state=ABSENT
       return
     fi
-    IFS='|' read -r state asked_at made by <<<"$found"
+    IFS='|' read -r state asked_at made by id <<<"$found"
     mark=$made/$by
     [ "$state" = ACTIVE ] || return 0
   fi
@@ -98,20 +116,28 @@ look() {
     if [ "$how" = queued ]; then state=PREEMPTED; else state=ABSENT; fi
     return
   fi
-  IFS='|' read -r state made by ips <<<"$found"
+  IFS='|' read -r state made by id ips <<<"$found"
   mark=$made/$by ips=${ips//;/,}
-  if [ "$mark" = "$name/$owner" ] && [ -d "$kept" ]; then echo "$asked_at" >"$kept/asked_at"; fi
+  if labelled_ours && [ -d "$kept" ]; then echo "$asked_at" >"$kept/asked_at"; fi
 }
 
 workers() { tr ',' '\n' <<<"$ips" | wc -l; }
 
+# By its id, whatever its owner is called; a slice of before there were ids, by its owner.
+labelled_ours() { if [ -n "$id" ]; then [ "$id" = "$(known_id)" ]; else [ "$mark" = "$name/$owner" ]; fi; }
+
 # By its labels; a request that shows none any more, by the time at which the one of our slice was made.
 ours() {
-  [ "$mark" = "$name/$owner" ] || { [ "$mark" = / ] && [ -n "$asked_at" ] && [ "$asked_at" = "$(cat "$kept/asked_at" 2>/dev/null)" ]; }
+  labelled_ours || { [ "$mark" = / ] && [ -n "$asked_at" ] && [ "$asked_at" = "$(cat "$kept/asked_at" 2>/dev/null)" ]; }
 }
 
 ours_or_die() {
-  ours || die "$name in $zone was not made by $owner with this script (its labels say ${mark//\//, by }): it is left alone; give your slice another name"
+  if ours; then
+    [ -z "$owned" ] || [ -z "$id" ] || keep_id
+    return
+  fi
+  [ -z "$id" ] || die "$name in $zone was not made from this checkout (its labels say ${mark//\//, by }, id $id): it is left alone; give your slice another name, or, if it is yours, take it over: launch/tpu.sh $action $name --owned=$id"
+  die "$name in $zone was not made by $owner with this script (its labels say ${mark//\//, by }): it is left alone; give your slice another name"
 }
 
 # lost: its machines are gone or going, only its name is left. waiting: it is on its way.
@@ -126,7 +152,10 @@ kind() {
 }
 
 create() {
-  local call=("${where[@]}" "--accelerator-type=$accelerator" "--labels=vlmjax=$name,vlmjax_owner=$owner,vlmjax_commit=$(kept_commit)")
+  local call=() new
+  keep_id
+  new=$(known_id)  # none under --dry-run before the first `up`
+  call=("${where[@]}" "--accelerator-type=$accelerator" "--labels=vlmjax=$name,vlmjax_owner=$owner,vlmjax_id=${new:-ID},vlmjax_commit=$(kept_commit)")
   case $tier in
     spot) call+=(--spot) ;;
     reserved) call+=(--reserved) ;;
@@ -195,6 +224,7 @@ wait_ready() {
         stopped)
           ours_or_die
           die "$name is $state: gcloud compute tpus tpu-vm start $name ${where[*]} starts it, launch/tpu.sh down $name deletes it" ;;
+        waiting) [[ -z $id || $state = DELETING ]] || ours_or_die ;;
       esac
     fi
     if ((dry_run)); then

@@ -12,7 +12,7 @@ launch/tpu.sh run NAME -- COMMAND   starts COMMAND on every worker; it outlives 
 launch/tpu.sh watch NAME            looks after it: when the slice is lost asks for it again, installs the same and starts the same command, until that ends with 0
 launch/tpu.sh logs NAME             prints the log of --worker=0 (a number, or all)
 launch/tpu.sh stop NAME             ends the command: it may save first, for VLMJAX_GRACE seconds (60)
-launch/tpu.sh down NAME             deletes the slice, if `up` made it; a `watch` of this checkout ends
+launch/tpu.sh down NAME             deletes the slice, if `up` of this checkout made it; a `watch` of this checkout ends
 Every subcommand may be typed again, and takes:
   --dry-run          prints the calls it would make and makes none
   --slices=FILE      names, zones, projects, buckets (launch/slices.conf; launch/slices.example.conf says what stands there)
@@ -20,6 +20,7 @@ Every subcommand may be typed again, and takes:
   --allow-dirty      sends uncommitted changes along; without it they are refused
   --timeout=SECONDS  how long `up` waits for the slice (3600; 0: for ever)
   --attempts=N       `watch` gives up after so many starts in a row without progress, or that failed (5)
+  --owned=ID         takes over, for good, a slice that another checkout made: the line that refuses it says its ID
   --worker=K|all  --lines=N  --follow     of `logs` (0, 100)
 In COMMAND, {bucket} stands for the slice's bucket.
 TEXT
@@ -182,6 +183,7 @@ down() {
     on_all "$((grace + 120))" stop "$grace" keep || complain "note: the command could not be ended first: $(why)"
   fi
   remove || failed
+  ((dry_run)) || rm -f "$kept/id"  # the next slice of this name is another one
   say "$name: deleted"
 }
 

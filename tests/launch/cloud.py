@@ -80,6 +80,13 @@ class Cloud:
         self.git("commit", "--quiet", "--allow-empty", "-m", "x")
         return self.git("rev-parse", "HEAD")
 
+    def clone(self) -> pathlib.Path:
+        """Another checkout, with the same slices."""
+        made = self.folder / "clone"
+        self.git("clone", "--quiet", str(self.repo), str(made))
+        shutil.copy(self.repo / "launch" / "slices.conf", made / "launch")
+        return made
+
     def program(self, text: str) -> None:
         """What `vlmjax` is on the workers."""
         (self.folder / "program").write_text(text)

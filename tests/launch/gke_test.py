@@ -188,6 +188,7 @@ def test_a_dry_run_prints_every_call_and_makes_none(cluster):
 
 def test_each_script_refuses_the_others_slices(cluster, tmp_path):
     assert "launch/tpu.sh up vm" in cluster.run("up", "vm", status=2)
+    assert "no flag --owned of launch/gke.sh" in cluster.run("down", "pod", "--owned=0123456789ab", status=2)
     cluster.script = Cloud.script
     assert "launch/gke.sh up pod" in cluster.run("up", "pod", status=2)
     (cluster.repo / "launch" / "slices.conf").write_text("vm 2xv5e-8 us-west4-a vm spot my-project -\n")

@@ -1,4 +1,5 @@
 """launch/tpu.sh up, run, logs, stop and down against stand-ins: what is called, what workers hold, what is refused."""
+import copy
 import re
 import shutil
 import subprocess
@@ -17,7 +18,7 @@ def test_up_asks_waits_and_installs_once(cloud):
     assert create[:5] == ["compute", "tpus", "queued-resources", "create", "one"]
     commit = cloud.git("rev-parse", "HEAD")
     assert {"--node-id=one", "--zone=us-central2-b", "--project=my-project", "--accelerator-type=v4-16", "--runtime-version=tpu-ubuntu2204-base", "--spot"} <= set(create)
-    assert re.search(rf"--labels=vlmjax=one,vlmjax_owner=\w+,vlmjax_commit={commit[:12]} ", " ".join(create))
+    assert re.search(rf"--labels=vlmjax=one,vlmjax_owner=\w+,vlmjax_id=[0-9a-f]{{12}},vlmjax_commit={commit[:12]} ", " ".join(create))
     assert all(word in printed for word in ("asking for v4-16", "WAITING_FOR_RESOURCES", "PROVISIONING", "READY in us-central2-b, 2 workers"))
     for worker in (0, 1):
         assert cloud.job(worker, "installed") == commit
@@ -65,6 +66,9 @@ def test_up_goes_on_where_a_request_waits(cloud):
     cloud.gcloud.coming = ["WAITING_FOR_RESOURCES"] * 1000
     printed = cloud.run("up", "one", "--timeout=1", status=1)
     assert "still WAITING_FOR_RESOURCES after 1 s" in printed and "down one" in printed
+    own, cloud.repo = cloud.repo, cloud.clone()
+    assert "--owned=" in cloud.run("up", "one", status=2)  # at once, not when it is there
+    cloud.repo = own
     cloud.slices["one"].update(coming=["ACTIVE"])
     up(cloud)
     assert len(cloud.calls("create")) == 1 and not cloud.calls("delete")
@@ -117,6 +121,48 @@ def test_what_others_made_is_left_alone(cloud, request_state, labels):
         assert "was not made by" in cloud.run(action, "one", *(["--", "true"] if action in ("run", "watch") else []), status=2)
     assert cloud.slices == {"one": before}
     assert not [argv for argv in cloud.calls() if argv[3] in ("delete", "create", "ssh", "scp")]
+
+
+@pytest.mark.parametrize("name, owner", [("one", None), ("plain", "someone")])
+def test_another_checkout_takes_a_slice_over_only_by_its_id(cloud, name, owner):
+    cloud.run("up", name)
+    labels, own, other = cloud.slices[name]["labels"], cloud.repo, cloud.clone()
+    labels["vlmjax_owner"] = owner or labels["vlmjax_owner"]  # an id says more than a name
+    made, before, calls = labels["vlmjax_id"], copy.deepcopy(cloud.slices), len(cloud.calls())
+    cloud.repo = other
+    for action in ("up", "run", "watch", "stop", "logs", "down"):
+        for flag in ([], ["--owned=0123456789ab"]):
+            printed = cloud.run(action, name, *flag, *(["--", "true"] if action in ("run", "watch") else []), status=2)
+            assert f"{name}, by {labels['vlmjax_owner']}, id {made}" in printed and f"launch/tpu.sh {action} {name} --owned={made}" in printed and printed.count("\n") == 1
+    assert cloud.slices == before and not [argv for argv in cloud.calls()[calls:] if argv[3] in ("delete", "create", "ssh", "scp")]
+    cloud.repo = own
+    cloud.run("stop", name)
+    cloud.repo = other
+    cloud.run("stop", name, f"--owned={made}")
+    assert f"{name}: deleted" in cloud.run("down", name)  # it has taken it over for good
+    cloud.run("up", name)  # another slice, with an id of its own
+    cloud.repo = own
+    assert f"--owned={cloud.slices[name]['labels']['vlmjax_id']}" in cloud.run("down", name, status=2) and name in cloud.slices
+    cloud.repo = other
+    assert f"{name}: deleted" in cloud.run("down", name)
+
+
+def test_another_checkout_does_not_know_a_request_that_forgot_its_labels(there):
+    cloud = there
+    cloud.gcloud.forgets_labels = True
+    own, cloud.repo = cloud.repo, cloud.clone()
+    cloud.run("watch", "one", "--", "true", status=2)  # which keeps something of its own, and looks
+    cloud.preempt()
+    assert "was not made by" in cloud.run("down", "one", status=2) and "one" in cloud.slices
+    cloud.repo = own
+    assert "one: deleted" in cloud.run("down", "one")
+
+
+def test_a_slice_of_before_there_were_ids_is_known_by_its_owner(there):
+    cloud = there
+    cloud.slices["one"]["labels"].pop("vlmjax_id")
+    cloud.repo = cloud.clone()
+    assert "one: deleted" in cloud.run("down", "one")
 
 
 def test_down_deletes_what_up_made_and_may_be_repeated(there):
@@ -209,7 +255,7 @@ def test_run_refuses_other_code_than_is_here(cloud):
 @pytest.mark.parametrize("args, expected", [
     (["fly", "one"], "up, run, watch"), (["up"], "which slice"), (["up", "one", "two"], "one slice at a time"), (["up", "two"], "it has: one plain"),
     (["up", "one", "--spot"], "no flag --spot"), (["up", "one", "--timeout=1h"], "not a number"), (["logs", "one", "--worker=x"], "neither a number nor all"),
-    (["run", "one"], "which command"), (["watch", "one"], "which command"), (["up", "one", "--slices=nowhere"], "slices.example.conf")])
+    (["down", "one", "--owned="], "is no id"), (["run", "one"], "which command"), (["watch", "one"], "which command"), (["up", "one", "--slices=nowhere"], "slices.example.conf")])
 def test_mistakes_are_one_line(untouched, args, expected):
     printed = untouched.run(*args, status=2)
     assert expected in printed and printed.count("\n") == 1

@@ -32,7 +32,7 @@ def running(there):
 
 def test_a_lost_slice_is_made_again_and_goes_on(running):
     cloud = running
-    commit = cloud.job(0, "installed")
+    commit, made = cloud.job(0, "installed"), cloud.slices["one"]["labels"]["vlmjax_id"]
     cloud.commit()  # another commit is checked out meanwhile: the run keeps its own
     with watching(cloud) as process:
         cloud.until(lambda: cloud.looks() > 2)
@@ -48,7 +48,7 @@ def test_a_lost_slice_is_made_again_and_goes_on(running):
         assert "now train --workdir=gs://here/runs/a b" in cloud.job(worker, "job.log")
         assert cloud.job(worker, "installed") == commit
         assert cloud.job(worker, "versions.txt") == "jax==0.12.0"  # the packages of the first start
-    assert "one" in cloud.slices
+    assert cloud.slices["one"]["labels"]["vlmjax_id"] == made
 
 
 def test_it_survives_a_cloud_that_does_not_answer_or_has_no_room(running):
