@@ -3,7 +3,7 @@
 
 # The caller has `usage` and `top`. Ends the script at --help and at a mistake.
 read_arguments() {
-  local script number
+  local number
   script=launch/$(basename "$0")
   action=${1:-} name=''
   [[ $action != --help && $action != -h ]] || { usage; exit; }
@@ -20,9 +20,8 @@ read_arguments() {
       --lines=*) lines=${1#*=} ;;
       --follow) follow=1 ;;
       --owned=*)
-        [ "$script" = launch/tpu.sh ] || die "no flag --owned of $script (--help lists its flags)"
         owned=${1#*=}
-        [[ $owned =~ ^[0-9a-f]{12}$ ]] || die "--owned: ${owned:-nothing} is no id of a slice: 12 digits of 0-9 and a-f" ;;
+        [[ $owned =~ ^[0-9a-f]{12}$ ]] || die "--owned: ${owned:-nothing} is no id of a slice or cluster: 12 digits of 0-9 and a-f" ;;
       --dry-run) dry_run=1 ;;
       --allow-dirty) allow_dirty=1 ;;
       --help) usage; exit ;;

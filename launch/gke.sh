@@ -12,7 +12,7 @@ launch/gke.sh run NAME -- COMMAND   starts COMMAND as a JobSet, a pod for each h
 launch/gke.sh watch NAME            says what it does until it ends, and with what; may be left and typed again
 launch/gke.sh logs NAME             prints the log of --worker=0 (a number, or all) of every slice
 launch/gke.sh stop NAME             ends the command: it may save first, for VLMJAX_GRACE seconds (60)
-launch/gke.sh down NAME             deletes the cluster, if `up` made it
+launch/gke.sh down NAME             deletes the cluster, if `up` of this checkout made it
 Every subcommand may be typed again, and takes:
   --dry-run          prints the calls it would make and makes none
   --slices=FILE      names, zones, projects, buckets (launch/slices.conf; launch/slices.example.conf says what stands there)
@@ -21,6 +21,7 @@ Every subcommand may be typed again, and takes:
   --timeout=SECONDS  how long `up` waits for the cluster (3600; 0: for ever)
   --attempts=N       `run`: so many restarts, preemptions and crashes alike (20); `run` again goes on
   --worker=K|all  --lines=N  --follow     of `logs` (0, 100)
+  --owned=ID         takes over, for good, a cluster that another checkout made: the line that refuses it says its ID
 In COMMAND, {bucket} stands for the slice's bucket. Needs gcloud, kubectl, docker and xpk (pip install xpk).
 TEXT
 }
@@ -53,24 +54,22 @@ failed() {
 
 # --- cluster ----------------------------------------------------------------------------------------------------------------------------------------
 
-# Sets state (ABSENT, RUNNING or as Cloud says), mark (whose it is) and location; 1 where Cloud does not answer.
+# Sets state (ABSENT, RUNNING or as Cloud says), mark and id (whose it is) and location; 1 where Cloud does not answer.
 look() {
   local found made by
-  state=ABSENT mark='' location=$region
-  found=$(cloud 120 container clusters list "--project=$project" "--filter=name=$name" '--format=value[separator="|"](status,location,resourceLabels.vlmjax,resourceLabels.vlmjax_owner)') || return 1
+  state=ABSENT mark='' id='' location=$region
+  found=$(cloud 120 container clusters list "--project=$project" "--filter=name=$name" '--format=value[separator="|"](status,location,resourceLabels.vlmjax,resourceLabels.vlmjax_owner,resourceLabels.vlmjax_id)') || return 1
   if ((dry_run)); then
     state=${pretended:-RUNNING} mark=$name/$owner
     return
   fi
   [ -n "$found" ] || return 0
   [ "$(wc -l <<<"$found")" = 1 ] || die "$project has several clusters $name: $(cut -d '|' -f 2 <<<"$found" | paste -sd ' '); give yours another name"
-  IFS='|' read -r state location made by <<<"$found"
+  IFS='|' read -r state location made by id <<<"$found"
   mark=$made/$by
 }
 
-ours_or_die() {
-  [ "$mark" = "$name/$owner" ] || die "the cluster $name in $location was not made by $owner with this script (its labels say ${mark//\//, by }): it is left alone; give yours another name"
-}
+ours_or_die() { if labelled_ours; then take_over; else refuse "the cluster $name in $location"; fi; }
 
 ready_or_die() {
   look || failed
@@ -87,7 +86,9 @@ credentials() {
 
 # xpk makes the cluster and its nodes, and installs what JobSets need; it goes on where an earlier call ended.
 make_cluster() {
-  local capacity
+  local capacity new
+  keep_id
+  new=$(known_id)  # none under --dry-run before the first `up`
   case $tier in
     spot) capacity=(--spot) ;;
     on-demand) capacity=(--on-demand) ;;
@@ -97,7 +98,7 @@ make_cluster() {
   say "$name: making a cluster with $slice_count x $accelerator in $zone ($tier)"
   # shellcheck disable=SC2086
   call "$((timeout ? timeout : 86400))" xpk cluster create "${place[@]}" "--tpu-type=$accelerator" "--num-slices=$slice_count" "${capacity[@]}" \
-    "--custom-cluster-arguments=--labels=gke_product_type=xpk,vlmjax=$name,vlmjax_owner=$owner" $flags >&2
+    "--custom-cluster-arguments=--labels=gke_product_type=xpk,vlmjax=$name,vlmjax_owner=$owner,vlmjax_id=${new:-ID}" $flags >&2
 }
 
 # --- image and command ------------------------------------------------------------------------------------------------------------------------------
@@ -235,7 +236,7 @@ down() {
     { credentials && remove_job; } || complain "note: the command could not be ended first: $(why)"
   fi
   call 3600 xpk cluster delete "${place[@]}" --force >&2 || failed
-  rm -f "$kept/made"
+  ((dry_run)) || rm -f "$kept/made" "$kept/id"  # the next cluster of this name is another one
   say "$name: deleted"
 }
 

@@ -131,13 +131,15 @@ ours() {
   labelled_ours || { [ "$mark" = / ] && [ -n "$asked_at" ] && [ "$asked_at" = "$(cat "$kept/asked_at" 2>/dev/null)" ]; }
 }
 
-ours_or_die() {
-  if ours; then
-    [ -z "$owned" ] || [ -z "$id" ] || keep_id
-    return
-  fi
-  [ -z "$id" ] || die "$name in $zone was not made from this checkout (its labels say ${mark//\//, by }, id $id): it is left alone; give your slice another name, or, if it is yours, take it over: launch/tpu.sh $action $name --owned=$id"
-  die "$name in $zone was not made by $owner with this script (its labels say ${mark//\//, by }): it is left alone; give your slice another name"
+ours_or_die() { if ours; then take_over; else refuse "$name in $zone"; fi; }
+
+# What --owned says is kept once it has been found to be true.
+take_over() { [ -z "$owned" ] || [ -z "$id" ] || keep_id; }
+
+# $1: what is somebody else's.
+refuse() {
+  [ -z "$id" ] || die "$1 was not made from this checkout (its labels say ${mark//\//, by }, id $id): it is left alone; give yours another name, or, if it is yours, take it over: $script $action $name --owned=$id"
+  die "$1 was not made by $owner with this script (its labels say ${mark//\//, by }): it is left alone; give yours another name"
 }
 
 # lost: its machines are gone or going, only its name is left. waiting: it is on its way.

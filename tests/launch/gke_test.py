@@ -178,6 +178,25 @@ def test_what_others_made_is_left_alone(cluster, labels):
     assert not [argv for argv in cluster.gcloud.calls if argv[0] in ("xpk", "kubectl", "docker")] and cluster.gcloud.clusters
 
 
+def test_another_checkout_takes_a_cluster_over_only_by_its_id(cluster):
+    """Whatever the user is called: several may be root."""
+    up(cluster)
+    labels, own, other = cluster.gcloud.clusters["pod"]["labels"], cluster.repo, cluster.clone()
+    made, calls = labels["vlmjax_id"], len(cluster.gcloud.calls)
+    cluster.repo = other
+    for action in ("up", "run", "watch", "stop", "logs", "down"):
+        printed = cluster.run(action, "pod", *(["--", "true"] if action == "run" else []), status=2)
+        assert f"id {made}" in printed and f"launch/gke.sh {action} pod --owned={made}" in printed and printed.count("\n") == 1
+    assert cluster.gcloud.clusters and not [argv for argv in cluster.gcloud.calls[calls:] if argv[0] in ("xpk", "kubectl", "docker")]
+    cluster.repo = own
+    cluster.run("stop", "pod")
+    cluster.repo = other
+    assert "pod: deleted" in cluster.run("down", "pod", f"--owned={made}") and not cluster.gcloud.clusters
+    cluster.repo = own
+    up(cluster)
+    assert "--owned=" not in cluster.run("down", "pod") and not cluster.gcloud.clusters
+
+
 def test_a_dry_run_prints_every_call_and_makes_none(cluster):
     for action, words in (("up", ("xpk cluster create", "docker build", "docker push")), ("run", ("xpk workload create", "--command=exec vlmjax train")), ("watch", ("kubectl get jobset",)), ("logs", ("kubectl logs",)),
                           ("stop", ("kubectl delete jobset pod",)), ("down", ("xpk cluster delete",))):
@@ -188,7 +207,6 @@ def test_a_dry_run_prints_every_call_and_makes_none(cluster):
 
 def test_each_script_refuses_the_others_slices(cluster, tmp_path):
     assert "launch/tpu.sh up vm" in cluster.run("up", "vm", status=2)
-    assert "no flag --owned of launch/gke.sh" in cluster.run("down", "pod", "--owned=0123456789ab", status=2)
     cluster.script = Cloud.script
     assert "launch/gke.sh up pod" in cluster.run("up", "pod", status=2)
     (cluster.repo / "launch" / "slices.conf").write_text("vm 2xv5e-8 us-west4-a vm spot my-project -\n")
