@@ -19,7 +19,6 @@ def get_config(arg: str = "1b") -> ConfigDict:
         raise ValueError(f"internvl.py takes {', '.join(RATES)} or tiny, not {arg!r}")
     tiny = arg == "tiny"
     weights = "tests/golden/internvl/model" if tiny else f"hf://OpenGVLab/InternVL3-{arg.upper()}-hf"
-    part = dict(variant="", weights=weights)
     c = ConfigDict()
     c.seed = 42
     c.tokenizer = weights
@@ -27,7 +26,7 @@ def get_config(arg: str = "1b") -> ConfigDict:
     c.precision = ConfigDict(dict(params="float32", compute="float32" if tiny else "bfloat16", frozen="bfloat16", moments="float32"))
     c.compile = ConfigDict(dict(unroll=1, remat="full"))
     c.mesh = ConfigDict(dict(replica=1, fsdp=-1, tensor=1))
-    c.model = ConfigDict(dict(encoder=part, projector=part, decoder=part))
+    c.model = ConfigDict({part: dict(variant="", weights=weights) for part in ("encoder", "projector", "decoder")})  # of one dict an override would change all three
     c.run = ("instruct",)
     c.stages = ConfigDict(dict(instruct=dict(
         objective="next_token", trainable=(("encoder/.*", False), (".*", True)), data=(("llava:LLaVA-Finetune/llava_v1_5_mix665k.json:LLaVA-Finetune/images", 1.0),),

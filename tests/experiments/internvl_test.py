@@ -3,11 +3,17 @@ import json
 
 import numpy as np
 
+from vlmjax import config as configs
 from vlmjax import pretrained
 from vlmjax.__main__ import main
 from vlmjax.weights import store
 
 SOURCE = "tests/golden/internvl/model"
+
+
+def test_an_override_of_one_component_is_of_no_other():
+    node, _ = configs.read("experiments/internvl.py:1b", ["--config.model.encoder.variant=internvit-300m"])
+    assert [node.model[name].variant for name in ("encoder", "projector", "decoder")] == ["internvit-300m", "", ""]
 
 
 def test_two_steps_and_back(data, tmp_path, capsys):
