@@ -46,10 +46,8 @@ def write(bundle: Bundle, directory: epath.PathLike, what: str | None = None) ->
     pads = bundle.layout is not None and bundle.layout.resize == "pad"
     config = (llava.original_config(sizes, pads) if original else family.config(sizes)) | {"dtype": "float32"}
     (config["text_config"] if "text_config" in config else config).update(ids)
-    if family.name == "llava" and not original:
-        config["image_token_index"] = tokenizer.image
-    if family.name == "internvl":
-        config["image_token_id"] = tokenizer.image
+    if family.image_key and not original:
+        config[family.image_key] = tokenizer.image
     if jax.process_index() == 0:
         if original:
             tensors, tower = llava.write_original(mine, sizes["projector"].depth)

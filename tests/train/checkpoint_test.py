@@ -115,7 +115,7 @@ def test_where_none_can_be_read_nothing_moves_until_the_store_answers_again(stag
 
     with monkeypatch.context() as patched:
         patched.setattr(ocp.CheckpointManager, "restore", fail)
-        with pytest.raises(Stopped, match=r"stages/align/4: cannot be restored: \[Errno 5\] UNAVAILABLE: 503; nor any other of 2. Nothing was moved: the same command tries again") as error:
+        with pytest.raises(Stopped, match=r"stages/align/4: cannot be restored: \[Errno 5\] UNAVAILABLE: 503; of the 2 checkpoints there none is left to go on from. Nothing was moved: the same command tries again") as error:
             go_on(stage, tmp_path)
     assert error.value.status == 1 and sorted(directory.iterdir()) == held
     asked, outcome = go_on(stage, tmp_path)

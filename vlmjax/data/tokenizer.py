@@ -67,9 +67,10 @@ class Tokenizer:
             if not text or backend.token_to_id(text) is not None:
                 raise UserError(f"added_tokens: {text!r} {'is in the vocabulary already' if text else 'is no token'}")
             backend.add_special_tokens([tokenizers.AddedToken(text, special=True, normalized=False)])
-        marks = dict(zip(MARKS, map(backend.token_to_id, IMAGE_TOKENS))) if set(IMAGE_TOKENS) <= set(texts) else {}
-        image = marks[MARKS[2]] if marks else backend.token_to_id(IMAGE_MARK) if IMAGE_MARK in texts else self.image
-        return Tokenizer(backend, {**{role: getattr(self, role) for role in SPECIALS}, "image": image}, self.stops, [marks[name] for name in MARKS[:2]] if marks else self.around)
+        image, around = backend.token_to_id(IMAGE_MARK) if IMAGE_MARK in texts else self.image, self.around
+        if set(IMAGE_TOKENS) <= set(texts):
+            *around, image = map(backend.token_to_id, IMAGE_TOKENS)
+        return Tokenizer(backend, {**{role: getattr(self, role) for role in SPECIALS}, "image": image}, self.stops, around)
 
     def digest(self) -> str:
         """SHA-256 of everything that decides which ids a text becomes."""

@@ -73,7 +73,7 @@ class Checkpoints:
             if jax.process_index() == 0:
                 for step in passed:
                     self._unread(step).unlink(missing_ok=True)
-            raise Stopped(f"{unread[0]}; nor any other of {len(failed)}. Nothing was moved: the same command tries again, and where they are damaged begins the stage again once you "
+            raise Stopped(f"{unread[0]}; of the {len(failed)} checkpoints there none is left to go on from. Nothing was moved: the same command tries again, and where they are damaged begins the stage again once you "
                           f"have removed {self.directory}", 1)
         self._set_aside(failed)
         if found is None:

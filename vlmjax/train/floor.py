@@ -25,7 +25,7 @@ from vlmjax import optim, param_rules, stacks
 from vlmjax.train import build
 
 CAUSAL = ("decoder", "text_tower")
-CONVENTION = "FLOPs the freeze pattern needs: 2·N·n forward, 2·N·n per gradient; causal attention counts half, padding counts, recomputing does not; MFU over the bf16 peak"
+CONVENTION = "FLOPs the freeze pattern needs: 2·N·n forward, 2·N·n per gradient; causal attention counts half, and not what lies before a window, padding counts, recomputing does not; MFU over the bf16 peak"
 
 # The order in which a stack of components is computed: what learns in one of them is below all matrices of those behind it.
 BELOW = {"encoder": (), "projector": ("encoder",), "decoder": ("encoder", "projector"), "text_tower": (), "contrast_head": ("encoder", "text_tower")}

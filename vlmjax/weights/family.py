@@ -58,7 +58,8 @@ class Config:
 class Family:
     """components: what its models are made of. sizes: config.json → {component: its config dataclass}. config: the inverse, for writing. layouts: {name: table}, of which the first is
     written. defaults: of the keys at the top of config.json. ignored: patterns of tensors that hold no parameter. aliases: tensors that
-    repeat another one, and must equal it. misfit: of sizes, why nobody else's code computes them under this name; empty where it does. A leaf that a table calls `carried/…` is in the files but computed with by no component:
+    repeat another one, and must equal it. image_key: under which config.json has the
+    id of the image token. misfit: of sizes, why nobody else's code computes them under this name; empty where it does. A leaf that a table calls `carried/…` is in the files but computed with by no component:
     it is kept, if it is there, for writing only."""
 
     name: str
@@ -69,6 +70,7 @@ class Family:
     defaults: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     ignored: tuple[str, ...] = ()
     aliases: tuple[tuple[str, str], ...] = ()
+    image_key: str = ""
     misfit: Callable[[Mapping[str, Any]], str] = lambda sizes: ""
 
     def read(self, tensors: Mapping[str, np.ndarray], abstract: Mapping[str, Any], where: str) -> dict[str, np.ndarray]:

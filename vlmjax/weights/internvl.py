@@ -80,4 +80,5 @@ def _misfit(sizes: Mapping[str, Any]) -> str:
 
 FAMILY = Family("internvl", ("encoder", "projector", "decoder"), _sizes, _config,
                 {"transformers": _layout("", "language_model.model.", "language_model."), "transformers-4.52": _layout("model.", "model.language_model.", "")}, DEFAULTS,
-                ignored=llama.IGNORED, aliases=(("language_model.lm_head.weight", "language_model.model.embed_tokens.weight"),), misfit=_misfit)
+                ignored=llama.IGNORED, aliases=(("language_model.lm_head.weight", "language_model.model.embed_tokens.weight"),),
+                image_key="image_token_id", misfit=_misfit)

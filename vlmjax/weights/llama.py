@@ -10,7 +10,7 @@ from vlmjax.weights.table import FLAT, INTERLEAVED, LINEAR, LINEAR_2, Entry, For
 
 # transformers/models/{llama,mistral,qwen2}/configuration_*.py, by `model_type`. A window may be null, so its default is read apart (`_window`).
 _LLAMA = {"vocab_size": 32000, "hidden_size": 4096, "intermediate_size": 11008, "num_hidden_layers": 32, "num_attention_heads": 32,
-                  "rms_norm_eps": 1e-6, "rope_theta": 1e4, "hidden_act": "silu"}
+          "rms_norm_eps": 1e-6, "rope_theta": 1e4, "hidden_act": "silu"}
 DEFAULTS = {
     "llama": _LLAMA,
     "mistral": _LLAMA | {"intermediate_size": 14336, "num_key_value_heads": 8},
