@@ -2,6 +2,7 @@
 
     python experiments/tables.py demo [--workdir=runs/demo]      after launch/demo.sh: the demo's scores, in README.md
     python experiments/tables.py smollm2 [--workdir=runs/smollm2] after launch/demo.sh smollm2: its scores and text ability, in experiments/README.md
+    python experiments/tables.py ablation [--workdir=runs/ablations/stages] after vlmjax ablate: which stages the demo needs, in README.md
     python experiments/tables.py plans                           after vlmjax plan --output=launch/plans: what slices cost, in launch/README.md
     python experiments/tables.py speed                           after experiments/benchmarks/speed.py: beside transformers, in experiments/README.md
     python experiments/tables.py loader                          after experiments/benchmarks/loader.py: beside Pillow alone, in experiments/README.md
@@ -49,6 +50,16 @@ def demo(workdir: pathlib.Path) -> str:
               f"right {captions:.1f} %. Seconds: {seconds_of(record)}; {record['wall_seconds']:.0f} with the evaluations, on {record['devices']['count']} {record['devices']['kind']} device of a 2-core machine. "
               + made_by(record)]
     return "\n".join(lines)
+
+
+def ablation(workdir: pathlib.Path) -> str:
+    """The table that `vlmjax ablate` wrote of the demo's last task, with the commit its runs were made by."""
+    found = json.loads((workdir / "ablation.json").read_text())
+    runs = [run for row in found["rows"].values() for run in row["runs"].values()]
+    (part,) = [part for part in (workdir / "ablation.md").read_text().split("\n\n**") if part.startswith("easy_vqa**")]
+    notes = "".join(f" {note}." for note in found["notes"])
+    hours = sum(run["seconds"] for run in runs) / 3600
+    return f"**{part.split(chr(10) * 2 + 'not in')[0].rstrip()}\n\n{len(runs)} runs, {hours:.1f} hours of a 2-core machine with other work on it.{notes} " + made_by(runs[0])
 
 
 def smollm2(workdir: pathlib.Path) -> str:
@@ -126,13 +137,15 @@ def measured(name: str) -> str:
 
 if __name__ == "__main__":
     flags = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    flags.add_argument("table", choices=("demo", "smollm2", "plans", *MEASURED, "parity"))
+    flags.add_argument("table", choices=("demo", "smollm2", "ablation", "plans", *MEASURED, "parity"))
     flags.add_argument("--workdir", type=pathlib.Path)
     args = flags.parse_args()
     if args.table == "demo":
         put(TOP / "README.md", "demo-table", demo(args.workdir or TOP / "runs" / "demo"))
     elif args.table == "smollm2":
         put(TOP / "experiments" / "README.md", "smollm2-table", smollm2(args.workdir or TOP / "runs" / "smollm2"))
+    elif args.table == "ablation":
+        put(TOP / "README.md", "ablation-table", ablation(args.workdir or TOP / "runs" / "ablations" / "stages"))
     elif args.table == "plans":
         put(TOP / "launch" / "README.md", "plan-table", plans())
     elif args.table in MEASURED:
