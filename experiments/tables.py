@@ -56,7 +56,7 @@ def ablation(workdir: pathlib.Path) -> str:
     """The table that `vlmjax ablate` wrote of the demo's last task, with the commit its runs were made by."""
     found = json.loads((workdir / "ablation.json").read_text())
     runs = [run for row in found["rows"].values() for run in row["runs"].values()]
-    (part,) = [part for part in (workdir / "ablation.md").read_text().split("\n\n**") if part.startswith("easy_vqa**")]
+    (part,) = [part for part in ("\n\n" + (workdir / "ablation.md").read_text()).split("\n\n**") if part.startswith("easy_vqa**")]
     notes = "".join(f" {note}." for note in found["notes"])
     hours = sum(run["seconds"] for run in runs) / 3600
     return f"**{part.split(chr(10) * 2 + 'not in')[0].rstrip()}\n\n{len(runs)} runs, {hours:.1f} hours of a 2-core machine with other work on it.{notes} " + made_by(runs[0])

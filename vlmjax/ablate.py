@@ -69,7 +69,7 @@ def table(rows: Mapping[str, Sequence[Run]]) -> dict[str, dict[str, dict[str, di
     every = [run for runs in rows.values() for run in runs]
     base = next(iter(rows), None)
     out: dict[str, Any] = {}
-    for task in dict.fromkeys(task for run in every for task in run.scores):
+    for task in reversed(dict.fromkeys(task for run in every for task in run.scores)):  # what the last stage is asked comes first
         having = [run for run in every if task in run.scores]
         for run in having[1:]:
             if run.data[task] != having[0].data[task]:

@@ -12,6 +12,8 @@ import pytest
 from tests import ablate_test
 from vlmjax import files
 from vlmjax.commands import ablate
+from vlmjax.commands.common import DATA_DIR
+from vlmjax.data.datasets import easy_vqa
 from vlmjax.errors import Stopped, UserError
 
 DEMO = pathlib.Path(__file__).parent.parent.parent / "experiments" / "demo.py"
@@ -145,3 +147,27 @@ def test_sigterm_goes_on_to_the_child(tmp_path):
     time.sleep(0.2)
     process.send_signal(signal.SIGTERM)
     assert process.wait(timeout=30) == 143
+
+
+@pytest.mark.slow
+def test_real_rows_on_two_hosts_make_one_table(tmp_path):
+    """A row that hardly learns is worse than one that does, and every host ends with the same table."""
+    easy_vqa.build(os.path.expanduser(DATA_DIR))
+    (tmp_path / "sweep.py").write_text(f"""from vlmjax import config
+def get_config(arg=''):
+    c = config.load({str(DEMO)!r} + ':tiny')
+    c.run = ('language', 'align', 'instruct')
+    for name in c.run:
+        c.stages[name].epochs = 0.02
+    c.evaluate.sample, c.evaluate.maps, c.evaluate.controls = 60, 0, ('real',)
+    return c
+def get_sweep(arg=''):
+    return [{{'name': 'base'}}, {{'name': 'slow', 'stages.instruct.optimizer.lr': 1e-5}}]
+""")
+    command = [str(DEMO.parent.parent / "launch" / "local.sh"), "2", "--", sys.executable, "-m", "vlmjax", "ablate", f"--config={tmp_path / 'sweep.py'}", f"--workdir={tmp_path / 'd'}"]
+    done = subprocess.run(command, env={**os.environ, "XLA_FLAGS": ""}, capture_output=True, text=True, timeout=900)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    held = json.loads((tmp_path / "d" / "ablation.json").read_text())
+    assert {name: row["runs"]["0"]["devices"]["processes"] for name, row in held["rows"].items()} == {"base": 2, "slow": 2}
+    assert held["tasks"]["easy_vqa"]["real"]["exact_match"]["slow"]["difference"]["high"] < 0
+    assert sum("| base | 1 |" in line for line in done.stdout.splitlines()) == 2 * len(held["tasks"])

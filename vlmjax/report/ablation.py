@@ -20,7 +20,7 @@ def page(title: str, data: Mapping[str, Any], names: Sequence[str]) -> Html:
             [task(name, controls, names) for name, controls in data["tasks"].items()] or note("No run has ended yet."),
             el("section", el("h2", "The rows"), wide(el("table", [
                 el("tr", el("th", name, scope="row"), el("td", [el("div", el("code", f"{key} = {numbers.plain(value)}")) for key, value in rows[name]["overrides"].items()] or "the config as it is"))
-                for name in names], class_="scores"))),
+                for name in names], class_="overrides"))),
             note("Intervals are of 95 %, for other questions and other seeds: questions about one image are counted as depending on each other, and a row is compared with the first one question by "
                  "question under the same seeds. Rows are not corrected for how many there are.")]
     return whole(title, style.CSS, body)

@@ -84,6 +84,7 @@ section > .note { margin-top: 14px; }
 .forest-axis span { position: absolute; transform: translateX(-50%); font-size: 0.78rem; color: var(--muted); font-variant-numeric: tabular-nums; }
 .delta { display: inline-block; min-width: 10em; margin-left: 8px; } .delta.good { color: var(--good); } .delta.bad { color: var(--bad); }
 @media (max-width: 640px) { .forest-row { grid-template-columns: 1fr; gap: 2px; padding: 8px 0; } .forest-row .bar-value { text-align: left; } }
+.overrides { border-collapse: collapse; } .overrides th, .overrides td { text-align: left; vertical-align: top; padding: 6px 28px 6px 0; font-weight: 400; border-bottom: 1px solid var(--line); }
 
 .legend { display: flex; flex-wrap: wrap; gap: 2px 16px; font-size: 0.82rem; color: var(--muted); margin-top: 12px; }
 .key { display: inline-flex; align-items: center; gap: 7px; }
