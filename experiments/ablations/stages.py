@@ -1,6 +1,6 @@
 """Which of the demo's four stages does it need?
 
-Question: what is lost on easy-VQA without contrastive training of the encoder, without a language model that has read before, without alignment?
+Question: what is lost on easy-VQA without contrastive training of the encoder, and without a language model that has read and a projector that is aligned before?
 Command:  vlmjax ablate --config=experiments/ablations/stages.py --workdir=runs/ablations/stages --seeds=3
 Source:   the stages are LLaVA's (arXiv:2304.08485; its table of ablations trains without the first stage, too) behind CLIP's objective.
 Arguments: those of experiments/demo.py.
@@ -21,8 +21,6 @@ def get_config(arg: str = ""):
 def get_sweep(arg: str = ""):
     return [
         {"name": "all four"},
-        {"name": "without align", "run": ("contrast", "language", "instruct")},
-        {"name": "without language", "run": ("contrast", "align", "instruct")},
         {"name": "without align and language", "run": ("contrast", "instruct")},
         # The encoder stays as it was drawn: random features.
         {"name": "without contrast", "run": ("language", "align", "instruct")},
