@@ -10,7 +10,7 @@ from PIL import Image
 import vlmjax
 from tests.evaluate import tiny
 from tests.train import tiny as train_tiny
-from vlmjax import bundle, param_rules, pretrained, sharding
+from vlmjax import bundle, decode, param_rules, pretrained, sharding
 from vlmjax.errors import UserError
 from vlmjax.weights import store
 
@@ -141,3 +141,11 @@ def test_a_mesh_changes_nothing(saved):
     assert again.mesh == mesh and again.params["decoder"]["embed"].sharding == split.params["decoder"]["embed"].sharding
 
 
+
+
+def test_a_program_is_compiled_once_for_all_temperatures():
+    model = tiny.model()
+    model.generate(PROMPTS[1:], None, 4, decode.Sampling(0.5, 3), seed=1)
+    programs = dict(model._programs)
+    model.generate(PROMPTS[1:], None, 4, decode.Sampling(2.0, 0, 0.9), seed=2)
+    assert model._programs == programs and [fn._cache_size() for fn in programs.values()] == [1] * len(programs)
