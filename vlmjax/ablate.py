@@ -23,7 +23,7 @@ SAME = ("git_commit", "devices", "versions", "mesh")
 
 @dataclasses.dataclass(frozen=True)
 class Scores:
-    """Of one run under one control: what each question got. ids, clusters (images), kinds: str[n]; scores: f[n]."""
+    """Of one run under one control: what each question got. ids, clusters (images, or sets of items), kinds: str[n]; scores: f[n]."""
 
     ids: np.ndarray
     clusters: np.ndarray
@@ -53,7 +53,7 @@ def read(workdir: epath.PathLike, seed: int) -> Run | None:
     for task in results:
         rows: dict[str, list] = {}
         for row in runner.read_predictions(workdir, task):
-            rows.setdefault(row["control"], []).append((row["id"], row["image"] or row["id"], row["kind"], row["correct"]))
+            rows.setdefault(row["control"], []).append((row["id"], runner.cluster(row), row["kind"], row["correct"]))
         scores[task] = {control: Scores(*(np.array(column, float if i == 3 else str) for i, column in enumerate(zip(*of)))) for control, of in rows.items()}
     metrics = {task: next(name for control in scores[task] for name in entry[control] if "/" not in name) for task, entry in results.items()}
     return Run(seed, str(workdir), scores, metrics, {task: entry["provenance"]["data"] for task, entry in results.items()},

@@ -68,7 +68,7 @@ def evaluate(bundle: Bundle, task: Task, data_dir: str, split: str = "test", con
         prior = task.prior(data_dir)
         texts["prior"] = [prior.get(item.question, "") for item in items]
     predictions = [{"id": item.id, "image": item.image, "question": item.question, "answer": item.answer, "kind": item.kind,
-                    "control": control, "prediction": text, "correct": _score(task, text, item.answer)}
+                    **({"group": item.group} if item.group else {}), "control": control, "prediction": text, "correct": _score(task, text, item.answer)}
                    for control in controls for item, text in zip(items, texts[control])]
     provenance = {
         "data": data, "split": split, "items": len(items), "model": model, "prompt": prompt, "parser": task.parser,
@@ -90,7 +90,8 @@ def draw(items: Sequence[Item], count: int, seed: int) -> list[Item]:
 def rescore(predictions: Iterable[Mapping[str, Any]], task: Task) -> dict[str, Any]:
     """The scores of stored predictions, from their raw texts: {control: {metric: {value, stderr, n, variant}}, "unparsed": {control: n}}.
 
-    Metrics are the task's, over all items and as `metric/KIND` over each kind.
+    Metrics are the task's, over all items and as `metric/KIND` over each kind; where items have groups also `sets`, the share of groups that are right in all their items, and
+    items of one group are counted as depending on each other.
     """
     by_control: dict[str, list[Mapping[str, Any]]] = {}
     for row in predictions:
@@ -98,12 +99,20 @@ def rescore(predictions: Iterable[Mapping[str, Any]], task: Task) -> dict[str, A
     out: dict[str, Any] = {}
     for control, rows in by_control.items():
         scores = np.array([_score(task, row["prediction"], row["answer"]) for row in rows])
-        clusters = np.array([str(row["image"] if row["image"] is not None else row["id"]) for row in rows])
+        clusters = np.array([cluster(row) for row in rows])
         kinds = np.array([row["kind"] for row in rows])
         out[control] = {task.metric: mean(scores, clusters, "all")}
         for kind in dict.fromkeys(kind for kind in kinds.tolist() if kind):
             out[control][f"{task.metric}/{kind}"] = mean(scores[kinds == kind], clusters[kinds == kind], kind)
+        if sets := {row["group"] for row in rows if row.get("group")}:
+            wrong = {row["group"] for row, score in zip(rows, scores) if row.get("group") and score < 1}
+            out[control]["sets"] = mean(np.array([float(one not in wrong) for one in sorted(sets)]), np.array(sorted(sets)), "sets")
     return out | {"unparsed": {control: sum(task.parse(row["prediction"]) is None for row in rows) for control, rows in by_control.items()}}
+
+
+def cluster(row: Mapping[str, Any]) -> str:
+    """What a prediction depends on with others: its group, else its image."""
+    return str(row.get("group") or (row["image"] if row["image"] is not None else row["id"]))
 
 
 def mean(scores: np.ndarray, clusters: np.ndarray, variant: str) -> dict[str, Any]:

@@ -85,6 +85,9 @@ section > .note { margin-top: 14px; }
 .delta { display: inline-block; min-width: 10em; margin-left: 8px; } .delta.good { color: var(--good); } .delta.bad { color: var(--bad); }
 @media (max-width: 640px) { .forest-row { grid-template-columns: 1fr; gap: 2px; padding: 8px 0; } .forest-row .bar-value { text-align: left; } }
 .overrides { border-collapse: collapse; } .overrides th, .overrides td { text-align: left; vertical-align: top; padding: 6px 28px 6px 0; font-weight: 400; border-bottom: 1px solid var(--line); }
+.confusion { border-collapse: collapse; font-variant-numeric: tabular-nums; } .confusion th { font-weight: 400; text-align: left; padding: 4px 14px 4px 0; } .confusion th.n { text-align: center; padding: 4px 8px; }
+.confusion .cell { min-width: 3.2em; padding: 5px 8px; text-align: center; border: 1px solid var(--line); background: color-mix(in srgb, var(--fall) calc(75% * var(--share)), var(--panel)); }
+.confusion .cell.hit { background: color-mix(in srgb, var(--see) calc(55% * var(--share)), var(--panel)); font-weight: 650; }
 
 .legend { display: flex; flex-wrap: wrap; gap: 2px 16px; font-size: 0.82rem; color: var(--muted); margin-top: 12px; }
 .key { display: inline-flex; align-items: center; gap: 7px; }
