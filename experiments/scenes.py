@@ -37,6 +37,7 @@ def get_config(arg: str = "") -> ConfigDict:
     c.prefetch = 4
     c.workers = 2
     if arg == "tiny":
+        c.compile.unroll = 1
         for name in c.run:
             del c.stages[name].epochs
             c.stages[name].steps = 2

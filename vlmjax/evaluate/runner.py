@@ -78,13 +78,18 @@ def evaluate(bundle: Bundle, task: Task, data_dir: str, split: str = "test", con
 
 
 def draw(items: Sequence[Item], count: int, seed: int) -> list[Item]:
-    """`count` items, in their natural order: all of some images drawn by `seed`, of the last image only the first so many."""
-    by_image: dict[str, list[int]] = {}
+    """`count` items, in their natural order: all of some images drawn by `seed`, of the last image only the first so many. Items that have groups are drawn by whole groups, as many as are
+    not more than `count`, and at least one."""
+    together: dict[str, list[int]] = {}
     for i, item in enumerate(items):
-        by_image.setdefault(item.image if item.image is not None else item.id, []).append(i)
-    keys = list(by_image)
-    drawn = [i for k in np.random.default_rng(seed).permutation(len(keys)) for i in by_image[keys[k]]]
-    return [items[i] for i in sorted(drawn[:count])]
+        together.setdefault(item.group or (item.image if item.image is not None else item.id), []).append(i)
+    keys, drawn = list(together), []
+    for k in np.random.default_rng(seed).permutation(len(keys)):
+        own = together[keys[k]]
+        if drawn and items[own[0]].group and len(drawn) + len(own) > count:
+            break
+        drawn += own
+    return [items[i] for i in sorted(drawn if items[drawn[0]].group else drawn[:count])]
 
 
 def rescore(predictions: Iterable[Mapping[str, Any]], task: Task) -> dict[str, Any]:

@@ -123,12 +123,16 @@ def _where(rng: np.random.Generator, number: int, asked: Sequence[Kind]) -> list
     sizes, (a, b) = rng.integers(13, 19, 2), rng.integers(-6, 7, 2)
     ends = {"left": (x - half, y + int(a)), "right": (x + half, y + int(b)), "above": (x + int(a), y - half), "below": (x + int(b), y + half)}
     opposite = dict(zip(SIDES, ("right", "left", "below", "above")))
-    free = [(u, v) for u in range(20, SIDE - 19, 4) for v in range(20, SIDE - 19, 4) if all(max(abs(u - s), abs(v - t)) > 36 for s, t in ends.values())]
+    free = np.stack(np.meshgrid(*(np.arange(20, SIDE - 19, 4),) * 2), -1).reshape(-1, 2)
+    apart = lambda place, least: np.abs(free - place).max(axis=1) > least
+    for end in ends.values():
+        free = free[apart(end, 36)]
     others: list[Thing] = []
-    while free and len(others) < 2:
-        u, v = free[rng.integers(len(free))]
-        others.append(Thing(_pick(rng, [kind for kind in SEEN if kind not in (first, second)]), u, v, 14))
-        free = [(s, t) for s, t in free if max(abs(s - u), abs(t - v)) > 32]
+    for _ in range(2):
+        if len(free):
+            u, v = (int(n) for n in free[rng.integers(len(free))])
+            others.append(Thing(_pick(rng, [kind for kind in SEEN if kind not in (first, second)]), u, v, 14))
+            free = free[apart((u, v), 32)]
     question = f"where is the {' '.join(first)}: left of, right of, above or below the {' '.join(second)}?"
     return [Asked(question, side, f"{2 * half} px", Scene((Thing(first, *ends[side], int(sizes[0])), Thing(second, *ends[opposite[side]], int(sizes[1])), *others))) for side in SIDES]
 
