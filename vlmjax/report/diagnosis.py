@@ -31,7 +31,7 @@ def summary(found: Mapping[str, Mapping[str, Any]]) -> Html:
         seen = entry.get("seen")
         rows.append(el("tr", el("th", TITLES[name][0], scope="row"), [el("td", text, class_="n") for text in (
             value("real"), numbers.percent(entry["chance"]), value("blind"), value("shuffled"), value("real", "sets"), numbers.DASH if seen is None else numbers.percent(seen))]))
-    return el("section", wide(el("table", el("thead", head), el("tbody", rows), class_="scores")),
+    return el("section", wide(el("table", el("thead", head), el("tbody", rows), class_="scores suites")),
               note("Had by looking: the share of what chance leaves, (right image - grey image) / (1 - chance)."), class_="panel")
 
 

@@ -88,6 +88,7 @@ section > .note { margin-top: 14px; }
 .confusion { border-collapse: collapse; font-variant-numeric: tabular-nums; } .confusion th { font-weight: 400; text-align: left; padding: 4px 14px 4px 0; } .confusion th.n { text-align: center; padding: 4px 8px; }
 .confusion .cell { min-width: 3.2em; padding: 5px 8px; text-align: center; border: 1px solid var(--line); background: color-mix(in srgb, var(--fall) calc(75% * var(--share)), var(--panel)); }
 .confusion .cell.hit { background: color-mix(in srgb, var(--see) calc(55% * var(--share)), var(--panel)); font-weight: 650; }
+.suites th { white-space: nowrap; }
 
 .legend { display: flex; flex-wrap: wrap; gap: 2px 16px; font-size: 0.82rem; color: var(--muted); margin-top: 12px; }
 .key { display: inline-flex; align-items: center; gap: 7px; }
