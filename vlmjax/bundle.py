@@ -70,14 +70,17 @@ class Bundle:
 
     def reply(self, turns: Sequence[Turn], images: Sequence[Picture] = (), max_new_tokens: int = 256, sampling: decode.Sampling | None = None, seed: int = 0) -> str:
         """The answer to a conversation that ends with a turn of the user, in the model's template; `<image>` in the turns is the place of one of `images`."""
-        return self.text(self.answer(self._conversation(tuple(turns), images), max_new_tokens, sampling, seed)[0, 0])
+        return self.said(self.answer(self._conversation(tuple(turns), images), max_new_tokens, sampling, seed)[0, 0])
 
     def stream(self, turns: Sequence[Turn], images: Sequence[Picture] = (), max_new_tokens: int = 256, sampling: decode.Sampling | None = None, seed: int = 0) -> Iterator[str]:
         """`reply` while it is made: pieces that joined are the answer, one for each token but those that end inside a character."""
         said = text = ""
         for ids in self.grow(self._conversation(tuple(turns), images), max_new_tokens, sampling, seed):
-            text = self.text(ids[0, 0])
-            if not text.endswith("\ufffd"):
+            whole, text = self.text(ids[0, 0]), self.said(ids[0, 0])
+            if text != whole:
+                break
+            begun = text.endswith(tuple(self.template.end[:n] for n in range(1, len(self.template.end)))) if self.template.stops else False
+            if not (begun or text.endswith("\ufffd")):
                 yield text[len(said) :]
                 said = text
         yield text[len(said) :]
@@ -164,6 +167,10 @@ class Bundle:
     def text(self, answer: np.ndarray) -> str:
         """i32[max_new_tokens] → what it says."""
         return self.tokenizer.decode(decode.until(answer.tolist(), self.tokenizer.stops))
+
+    def said(self, answer: np.ndarray) -> str:
+        """`text` of an answer in the model's template, which may end at a text (`Template.stops`)."""
+        return self.text(answer).partition(self.template.end)[0] if self.template.stops else self.text(answer)
 
     def pixels(self, image: Picture) -> np.ndarray:
         """u8[size, size, 3], by the model's layout."""
@@ -294,7 +301,7 @@ def cut(module: nn.Module, platform: str) -> nn.Module:
     every token (about 2x slower); elsewhere below and above the layer that a language model reads."""
     if not hasattr(module, "segments"):
         return module
-    layers = module.config.layers
+    layers = sum(module.segments)
     used = getattr(module.config, "feature_blocks", layers)
     return module.clone(segments=(1,) * layers if platform == "cpu" else tuple(n for n in (used, layers - used) if n))
 

@@ -103,7 +103,7 @@ def _names_in_key() -> Iterator[None]:
 
 def image_tokens(parts: Mapping[str, nn.Module]) -> int:
     """Of one image, as the language model reads it; 0 for a model that sees nothing."""
-    return parts["encoder"].config.tokens_per_image // parts["projector"].config.shuffle ** 2 if "projector" in parts else 0
+    return parts["projector"].config.tokens(parts["projector"].config.reads(parts["encoder"].config)) if "projector" in parts else 0
 
 
 class Read(NamedTuple):
