@@ -21,10 +21,11 @@ GOLDEN = pathlib.Path(__file__).parent / "golden"
 # Keys that transformers writes and that neither it nor we compute with: what a model starts from, how it trains, who wrote it, a BOS that the tokenizer has not.
 UNWRITTEN = {"initializer_factor", "initializer_range", "attention_dropout", "logit_scale_init_value", "transformers_version", "use_cache", "pretraining_tp", "num_channels", "max_window_layers",
              "bos_token_id", "layer_types", "use_sliding_window", "attention_bias", "mlp_bias", "multimodal_projector_bias", "max_position_embeddings", "projection_dim",
-             "hidden_dropout_prob", "projection_dropout", "use_mask_token", "use_absolute_position_embeddings"}
+             "hidden_dropout_prob", "projection_dropout", "use_mask_token", "use_absolute_position_embeddings", "image_text_hidden_size", "attention_probs_dropout_prob",
+             "qformer_config.vocab_size", "qformer_config.pad_token_id"}
 
 
-@pytest.mark.parametrize("family", ["clip", "llama", "mistral", "qwen2", "llava", "internvl"])
+@pytest.mark.parametrize("family", ["clip", "llama", "mistral", "qwen2", "llava", "internvl", "blip-2"])
 def test_a_checkpoint_survives_reading_and_writing(family, tmp_path, capsys):
     source = GOLDEN / family / "model"
     assert main(["convert", f"--model={source}", f"--to={tmp_path}/out"]) == 0
@@ -42,7 +43,7 @@ def assert_holds(ours, theirs, where=""):
     for key, value in theirs.items():
         if isinstance(value, dict) and key != "rope_parameters":
             assert_holds(ours[key], value, f"{where}{key}.")
-        elif key not in UNWRITTEN and value is not None:
+        elif not {key, f"{where}{key}"} & UNWRITTEN and value is not None:
             assert ours.get(key) == value, f"{where}{key}"
 
 
@@ -170,6 +171,15 @@ def test_what_transformers_cannot_express_is_refused(tmp_path):
         export.write(dataclasses.replace(internvl, layout=dataclasses.replace(internvl.layout, resize="crop")), tmp_path / "a")
     with pytest.raises(UserError, match="convert: as llava: .*neither transformers' LLaVA nor LLaVA's own code joins neighbouring patches"):
         export.write(internvl, tmp_path / "a", "llava")
+    queries = pretrained.load(GOLDEN / "blip-2" / "model")
+    for family, message in (("llava", "neither transformers' LLaVA nor LLaVA's own code has a qformer as projector"), ("internvl", "the projector is a qformer")):
+        with pytest.raises(UserError, match=f"convert: as {family}: {message}"):
+            export.write(queries, tmp_path / "a", family)
+    encoder = queries.parts["encoder"].clone(config=dataclasses.replace(queries.parts["encoder"].config, feature_layer=-2))
+    with pytest.raises(UserError, match="convert: as blip-2: the encoder is not built like BLIP-2's"):
+        export.write(dataclasses.replace(queries, parts={**queries.parts, "encoder": encoder}), tmp_path / "a", "blip-2")
+    with pytest.raises(UserError, match="convert: as blip-2: the encoder is not built"):
+        export.write(tiny.model(), tmp_path / "a", "blip-2")
     assert not (tmp_path / "a").exists()
     (tmp_path / "mine").write_text("")
     assert main(["convert", f"--model={GOLDEN}/llama/model", f"--to={tmp_path}"]) == 2 and sorted(p.name for p in tmp_path.iterdir()) == ["mine"]

@@ -67,6 +67,15 @@ def test_schedules_warm_up_from_zero_and_end_at_zero():
         np.testing.assert_allclose(lr(100), 1.0 if name == "constant" else 0.0, atol=1e-6)
 
 
+@pytest.mark.parametrize("name", ["cosine", "linear"])
+def test_a_schedule_comes_down_to_the_last_rate(name):
+    lr = optim.schedule(optim.OptimizerConfig(lr=1.0, schedule=name, warmup=0.2, last=0.4), 100)
+    np.testing.assert_allclose([lr(20), lr(60), lr(100)], [1.0, 0.7, 0.4], rtol=1e-6)
+    for wrong in (dict(last=2.0), dict(last=-0.1), dict(last=0.5, schedule="constant")):
+        with pytest.raises(UserError, match="optimizer.last: .* is not what a .* schedule comes down to from 1.0"):
+            optim.schedule(optim.OptimizerConfig(lr=1.0, **{"schedule": name, **wrong}), 100)
+
+
 def test_a_warm_up_is_a_share_of_the_steps_or_a_number_of_them():
     share, number = (optim.schedule(optim.OptimizerConfig(lr=1.0, warmup=warmup), 100) for warmup in (0.05, 5.0))
     assert [float(share(step)) for step in range(100)] == [float(number(step)) for step in range(100)]

@@ -12,7 +12,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from PIL import Image
 
-from vlmjax import decode, kernels, param_rules, sharding, stacks
+from vlmjax import decode, inference, kernels, param_rules, sharding, stacks
 from vlmjax.data import images as pictures
 from vlmjax.data.conversation import RAW, Template
 from vlmjax.data.example import IMAGE_MARK, Turn
@@ -78,7 +78,7 @@ class Bundle:
 
     def reply(self, turns: Sequence[Turn], images: Sequence[Picture] = (), max_new_tokens: int = 256, sampling: decode.Sampling | None = None, seed: int = 0) -> str:
         """The answer to a conversation that ends with a turn of the user, in the model's template; `<image>` in the turns is the place of one of `images`."""
-        return self.text(self.answer(self.conversation(tuple(turns), images), max_new_tokens, sampling, seed)[0, 0])
+        return self.said(self.answer(self.conversation(tuple(turns), images), max_new_tokens, sampling, seed)[0, 0])
 
     def stream(self, turns: Sequence[Turn], images: Sequence[Picture] = (), max_new_tokens: int = 256, sampling: decode.Sampling | None = None, seed: int = 0) -> Iterator[str]:
         """`reply` while it is made: pieces that joined are the answer, one for each token but those that end inside a character."""
@@ -88,13 +88,17 @@ class Bundle:
 
     def speak(self, batch: Mapping[str, np.ndarray], max_new_tokens: int, sampling: decode.Sampling | None = None, seed: int = 0) -> Iterator["Piece"]:
         """The answer to the one question of a batch, while it is made."""
-        said, text = "", ""
+        said, end = "", self.template.end if self.template.stops else ""
         for count, ids in enumerate(self.grow(batch, max_new_tokens, sampling, seed), 1):
-            ended = bool(np.isin(ids[0, 0, :count], self.tokenizer.stops).any())
-            text = self.text(ids[0, 0])
-            whole = ended or count == max_new_tokens or not text.endswith("\ufffd")
+            text = self.said(ids[0, 0])
+            over = text != self.text(ids[0, 0])
+            ended = over or bool(np.isin(ids[0, 0, :count], self.tokenizer.stops).any())
+            begun = text.endswith(("\ufffd", *(end[:n] for n in range(1, len(end)))))  # a character, or the template's end
+            whole = ended or count == max_new_tokens or not begun
             yield Piece(text[len(said) :] if whole else "", count, ended)
             said = text if whole else said
+            if over:
+                return
 
     def conversation(self, turns: tuple[Turn, ...], images: Sequence[Picture]) -> dict[str, np.ndarray]:
         """The batch of one row that asks for the answer to a conversation, in the model's template."""
@@ -178,6 +182,10 @@ class Bundle:
     def text(self, answer: np.ndarray) -> str:
         """i32[max_new_tokens] → what it says."""
         return self.tokenizer.decode(decode.until(answer.tolist(), self.tokenizer.stops))
+
+    def said(self, answer: np.ndarray) -> str:
+        """`text` of an answer in the model's template, which may end at a text (`Template.stops`)."""
+        return self.text(answer).partition(self.template.end)[0] if self.template.stops else self.text(answer)
 
     def pixels(self, image: Picture) -> np.ndarray:
         """u8[size, size, 3], by the model's layout."""
@@ -287,50 +295,20 @@ def make(parts: Mapping[str, nn.Module], by_layer: Mapping[str, Any], tokenizer:
     parameters stay where they are. dtype: of leaves with more than one axis; gains and biases stay float32.
     """
     present = {path.split("/")[0] for path in by_layer}
-    parts = {name: cut(module, jax.default_backend()) for name, module in parts.items() if name in present}
-    abstract = typed(parts, dtype)
+    parts = {name: inference.cut(module, jax.default_backend()) for name, module in parts.items() if name in present}
+    abstract = inference.typed(parts, dtype)
     _check(by_layer, abstract, where)
     if mesh is None:
         lying = (leaf.sharding for leaf in by_layer.values() if isinstance(leaf, jax.Array))
         mesh = next((place.mesh for place in lying if isinstance(place, NamedSharding)), None)
     params = stacks.place(by_layer, abstract, sharding.parameters(abstract, mesh) if mesh else None)
     clip = CLIP(parts["encoder"], parts["text_tower"], parts["contrast_head"]) if {"encoder", "text_tower", "contrast_head"} <= set(parts) else None
-    return Bundle(parts, vlm_of(parts), clip, param_rules.unflatten(params), tokenizer, template, layout, mesh)
+    return Bundle(parts, inference.vlm_of(parts), clip, param_rules.unflatten(params), tokenizer, template, layout, mesh)
 
 
 def stack(rows: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
     """Rows → a batch."""
     return {key: np.stack([row[key] for row in rows]) for key in rows[0]}
-
-
-def cut(module: nn.Module, platform: str) -> nn.Module:
-    """The module with its stack cut for inference: on a CPU one leaf per layer, since a scan over stacked weights copies them for
-    every token (about 2x slower); elsewhere below and above the layer that a language model reads."""
-    if not hasattr(module, "segments"):
-        return module
-    layers = module.config.layers
-    used = getattr(module.config, "feature_blocks", layers)
-    return module.clone(segments=(1,) * layers if platform == "cpu" else tuple(n for n in (used, layers - used) if n))
-
-
-def typed(parts: Mapping[str, nn.Module], dtype: Any) -> dict[str, jax.ShapeDtypeStruct]:
-    """{path in memory: abstract leaf} of modules that are cut for use: `dtype` where a leaf has more than one axis in a layer, else float32."""
-    abstract = build.abstract_params(parts)
-    return {p: jax.ShapeDtypeStruct(leaf.shape, jnp.dtype(dtype) if leaf.ndim - stacks.is_stacked(p) > 1 else leaf.dtype) for p, leaf in abstract.items()}
-
-
-def vlm_of(parts: Mapping[str, nn.Module]) -> VLM | None:
-    """The model that modules make which are cut for use, None without a language model; it sees where there are an encoder and a projector."""
-    if "decoder" not in parts:
-        return None
-    sees = "encoder" in parts and "projector" in parts
-    return VLM(_feature_blocks(parts["encoder"]) if sees else None, parts["projector"] if sees else None, parts["decoder"])
-
-
-def _feature_blocks(encoder: ViT) -> ViT:
-    """The encoder with the segments up to its feature layer: what lies above is not computed."""
-    bounds = stacks.segment_bounds(encoder.segments)
-    return encoder.clone(segments=tuple(stop - start for start, stop in bounds if stop <= encoder.config.feature_blocks))
 
 
 def _check(by_layer: Mapping[str, Any], abstract: Mapping[str, jax.ShapeDtypeStruct], where: str) -> None:

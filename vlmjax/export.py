@@ -20,7 +20,7 @@ from vlmjax.weights.family import CARRIED, Family
 
 def write(bundle: Bundle, directory: epath.PathLike, what: str | None = None) -> str:
     """Writes weights, config, tokenizer, chat template, processor and generation config of the part of the bundle that `what` names (`clip`, `llama`,
-    `mistral`, `qwen2`, `llava`, `internvl`; by default the largest one it has), adapters merged into the kernels beside them and added tokens joined to their table. config.json comes last. → what was written and who reads it, for people.
+    `mistral`, `qwen2`, `llava`, `internvl`, `blip-2`; by default the largest one it has), adapters merged into the kernels beside them and added tokens joined to their table. config.json comes last. → what was written and who reads it, for people.
 
     transformers' LLaVA has two linear maps between its towers: with another number it is written as haotian-liu/LLaVA writes its own.
     """
@@ -38,7 +38,7 @@ def write(bundle: Bundle, directory: epath.PathLike, what: str | None = None) ->
         mine |= {f"{CARRIED}vision_norm/{leaf}": arrays[f"contrast_head/vision_norm/{leaf}"] for leaf in ("scale", "bias") if f"contrast_head/vision_norm/{leaf}" in arrays}
     tokenizer, sizes, remarks = bundle.tokenizer, _sizes(bundle, family), []
     original = family.name == "llava" and sizes["projector"].depth != 2
-    if family.name == "llava" and not original and tokenizer.image is None:
+    if family.image_key and not original and tokenizer.image is None:
         tokenizer = tokenizer.with_tokens([IMAGE_MARK])
         mine, sizes["decoder"] = _with_row(mine, sizes["decoder"], tokenizer)
         remarks.append(f"{tokenizer.text_of(tokenizer.image)} was added to its tokenizer as {tokenizer.image}")
@@ -77,7 +77,7 @@ def write(bundle: Bundle, directory: epath.PathLike, what: str | None = None) ->
 def default(bundle: Bundle) -> str:
     """The largest family whose components the bundle has, of two the one whose sizes they are."""
     if bundle.vlm and bundle.vlm.encoder:
-        return "internvl" if not FAMILIES["internvl"].misfit(_sizes(bundle, FAMILIES["internvl"])) else "llava"
+        return next((name for name in ("internvl", "blip-2") if not FAMILIES[name].misfit(_sizes(bundle, FAMILIES[name]))), "llava")
     if bundle.vlm:
         return llama.kind(bundle.parts["decoder"].config)
     return "clip"
@@ -114,5 +114,7 @@ def _processor(family: Family, layout: ImageLayout, tokenizer: Tokenizer, treatm
         return {"processor_class": "CLIPProcessor", "image_processor": treatment}
     if family.name == "internvl":
         return {"processor_class": "InternVLProcessor", "image_seq_length": layout.tokens_per_image, "image_processor": treatment}
+    if family.name == "blip-2":  # with num_query_tokens it would put the image before all text; without, a prompt has as many marks as an image has tokens
+        return {"processor_class": "Blip2Processor", "image_processor": treatment}
     return {"processor_class": "LlavaProcessor", "patch_size": layout.patch, "vision_feature_select_strategy": "default", "num_additional_image_tokens": 1,
             "image_token": tokenizer.text_of(tokenizer.image), "image_processor": treatment}

@@ -13,7 +13,7 @@ class ImageLayout:
     size: height = width of the encoder's input in pixels. patch: side of a patch in pixels. resize: `crop` (shortest side to
     `size`, then the centre: CLIP), `pad` (to a square in the mean colour, then `size`: LLaVA-1.5 stage 2), `squash` (both sides
     to `size`, the aspect ratio is lost: BLIP-2). mean, std: per channel, of values in [0, 1]. shuffle: side of the square of patches that the
-    projector makes one token of.
+    projector makes one token of. tokens: how many it makes of an image where they are no squares of it (a Q-Former's queries), 0: they are.
     """
 
     size: int
@@ -22,6 +22,7 @@ class ImageLayout:
     mean: tuple[float, float, float] = (0.48145466, 0.4578275, 0.40821073)
     std: tuple[float, float, float] = (0.26862954, 0.26130258, 0.27577711)
     shuffle: int = 1
+    tokens: int = 0
 
     def __post_init__(self):
         if self.resize not in RESIZE_RULES:
@@ -34,4 +35,4 @@ class ImageLayout:
     @property
     def tokens_per_image(self) -> int:
         """Image tokens the language model reads for one image; pixels beyond the last whole patch are not used (384/14 → 27²)."""
-        return (self.size // self.patch // self.shuffle) ** 2
+        return self.tokens or (self.size // self.patch // self.shuffle) ** 2

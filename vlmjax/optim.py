@@ -23,7 +23,7 @@ NO_DECAY_NAMES = r".*(/scale|/bias|class_token|position_embed|logit_scale)"
 
 @dataclasses.dataclass(frozen=True)
 class OptimizerConfig:
-    """lr: peak learning rate. schedule: cosine, linear or constant after `warmup` (below 1 a share of the steps, from 1 on so many steps). clip: global norm of
+    """lr: peak learning rate. schedule: cosine, linear or constant after `warmup` (below 1 a share of the steps, from 1 on so many steps). last: what cosine and linear come down to. clip: global norm of
     the trainable gradients, 0 for none. decay: decoupled weight decay, a number (applied to all but gains, biases, position
     embeddings) or rules path → number. lr_scale: rules path → factor on lr. betas: of adamw and lion; betas[0] is sgd's momentum.
     """
@@ -37,6 +37,7 @@ class OptimizerConfig:
     lr_scale: tuple = ()
     betas: tuple[float, ...] = (0.9, 0.999)
     eps: float = 1e-8
+    last: float = 0.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,12 +79,14 @@ def merge(trainable: Any, frozen: Any) -> Any:
 
 
 def schedule(config: OptimizerConfig, steps: int) -> optax.Schedule:
-    """Step → learning rate: linear from 0 over the steps of the warm-up (a share is rounded up), then as named, to 0 at the last step."""
+    """Step → learning rate: linear from 0 over the steps of the warm-up (a share is rounded up), then as named, to config.last at the last step."""
     warm = int(config.warmup) if config.warmup >= 1 else int(-(-config.warmup * steps // 1))
     if warm > steps:
         raise UserError(f"optimizer.warmup: {warm} steps are more than the {steps} of the stage; below 1 it is a share of them")
     rest = max(steps - warm, 1)
-    shapes = {"cosine": optax.cosine_decay_schedule(config.lr, rest), "linear": optax.linear_schedule(config.lr, 0.0, rest),
+    if not 0 <= config.last <= config.lr or config.last and config.schedule == "constant":
+        raise UserError(f"optimizer.last: {config.last} is not what a {config.schedule} schedule comes down to from {config.lr}")
+    shapes = {"cosine": optax.cosine_decay_schedule(config.lr, rest, config.last / config.lr if config.last else 0.0), "linear": optax.linear_schedule(config.lr, config.last, rest),
               "constant": optax.constant_schedule(config.lr)}
     if config.schedule not in shapes:
         raise UserError(f"optimizer.schedule: {config.schedule!r} is not known{did_you_mean(config.schedule, shapes)}")

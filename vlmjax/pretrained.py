@@ -26,9 +26,9 @@ from vlmjax.data import tokenizer as tokenizers
 from vlmjax.data.conversation import RAW, Template
 from vlmjax.errors import UserError
 from vlmjax.layout import ImageLayout
+from vlmjax.models import projector
 from vlmjax.models.clip import ContrastHead, TextConfig, TextTower
 from vlmjax.models.decoder import Decoder, DecoderConfig
-from vlmjax.models.projector import Projector, ProjectorConfig
 from vlmjax.models.vit import ViT, ViTConfig
 from vlmjax.train import build, settings
 from vlmjax.weights import gguf, hub, image_processor, llava, statistics, store
@@ -36,7 +36,7 @@ from vlmjax.weights.family import CARRIED
 
 CONFIG, TOKENIZER = "config.json", "tokenizer.json"
 FORMAT = "vlmjax-model"
-SIZES = {"encoder": ViTConfig, "projector": ProjectorConfig, "decoder": DecoderConfig, "text_tower": TextConfig}
+SIZES = {"encoder": ViTConfig, "projector": projector.ProjectorConfig, "decoder": DecoderConfig, "text_tower": TextConfig}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,7 +111,7 @@ def find(path: epath.PathLike) -> Checkpoint:
         if layout and node.get("image_aspect_ratio") == "pad":
             layout = dataclasses.replace(layout, resize="pad")
         if layout and "projector" in sizes:
-            layout = dataclasses.replace(layout, shuffle=sizes["projector"].shuffle)
+            layout = dataclasses.replace(layout, **sizes["projector"].places(sizes["encoder"]))
         if layout:
             sizes["encoder"] = dataclasses.replace(sizes["encoder"], mean=layout.mean, std=layout.std)
         return Checkpoint(directory, node, family, sizes, RAW, layout)
@@ -121,7 +121,7 @@ def find(path: epath.PathLike) -> Checkpoint:
         raise UserError(f"{where}: components: {', '.join(sorted(unknown))} is not one of {', '.join(SIZES)}")
     template = configs.build(Template, node["template"], f"{where}: template")
     layout = configs.build(ImageLayout, node["layout"], f"{where}: layout") if node["layout"] else None
-    sizes = {name: configs.build(SIZES[name], part, f"{where}: components.{name}") for name, part in node["components"].items()}
+    sizes = {name: configs.build(projector.CONFIGS.get(part.get("kind"), SIZES[name]), part, f"{where}: components.{name}") for name, part in node["components"].items()}
     return Checkpoint(directory, node, None, sizes, template, layout)
 
 
@@ -169,9 +169,10 @@ def modules(sizes: Mapping[str, Any], dtype: Any, where: str) -> dict[str, nn.Mo
     if "decoder" in sizes:
         out["decoder"] = Decoder(sizes["decoder"], (sizes["decoder"].layers,), dtype)
     if "projector" in sizes:
-        if not {"encoder", "decoder"} <= set(sizes):
+        alone = isinstance(sizes["projector"], projector.QFormerConfig)  # the language model behind it may be none of ours
+        if not ({"encoder"} if alone else {"encoder", "decoder"}) <= set(sizes):
             raise UserError(f"{where}: components: a projector needs an encoder and a decoder")
-        out["projector"] = Projector(sizes["projector"], sizes["encoder"].width, sizes["decoder"].width, dtype)
+        out["projector"] = projector.make(sizes["projector"], sizes["encoder"].width, sizes["decoder"].width if "decoder" in sizes else None, dtype)
     if "text_tower" in sizes:
         if "encoder" not in sizes:
             raise UserError(f"{where}: components: a text tower needs an encoder")

@@ -1,4 +1,5 @@
 """`vlmjax chat` as a user meets it, with a tiny model that has opinions but no sense."""
+import dataclasses
 import functools
 import io
 
@@ -137,3 +138,15 @@ def test_a_question_that_cannot_be_asked_changes_nothing():
     with pytest.raises(UserError):
         list(talk.ask("a <image> mark"))
     assert not talk.turns and len(talk.waiting) == 1 and talk.seed == 7
+
+
+def test_an_answer_is_over_where_its_template_says_so(monkeypatch):
+    """MiniGPT-4's ends with ###, which is no token: what follows is not said, and what may become it is held back until it has not."""
+    made = dataclasses.replace(model(), template=conversation.TEMPLATES["minigpt4"])
+    grown = ["A", "A #", "A # b", "A # b##", "A # b###Hu", "A # b###Human"]
+    monkeypatch.setattr(bundle.Bundle, "conversation", lambda *_: None)
+    monkeypatch.setattr(bundle.Bundle, "grow", lambda *_: (np.full((1, 1, 1), i) for i in range(len(grown))))
+    monkeypatch.setattr(bundle.Bundle, "text", lambda self, ids: grown[int(ids[0])])
+    assert list(made.stream((Turn("user", "is it red?"),))) == ["A", " # b"]
+    monkeypatch.setattr(bundle.Bundle, "answer", lambda *_: np.full((1, 1, 1), 5))
+    assert made.reply((Turn("user", "is it red?"),)) == "A # b"

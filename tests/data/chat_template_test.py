@@ -79,6 +79,14 @@ def same(template, contents):
         assert chat_template._render(source, "x", messages, "<s>", "</s>", True) == "<s>" + "".join(span.text for span in spans(template, "</s>", turns, prompt=True))
 
 
+def test_marks_around_an_image_and_an_end_without_a_token_are_written_and_read():
+    ours, turns = TEMPLATES["minigpt4"], (Turn("user", "<image> Who?"), Turn("assistant", "I."))
+    found = chat_template.parse(chat_template.write(ours, "<s>", "</s>"), "x", "<s>", "</s>")
+    assert (found.marks, found.end, found.stops) == (ours.marks, "###", True)
+    assert "".join(span.text for span in spans(found, "</s>", turns)) == "###Human: <Img><image></Img> Who? ###Assistant: I.###"
+    assert not chat_template.parse(CHATML, "x", "<s>", "<|im_end|>").stops
+
+
 def test_where_the_source_lies(tmp_path):
     assert chat_template.read(tmp_path) is None
     files.write_json(tmp_path / "tokenizer_config.json", {"chat_template": [{"name": "tool_use", "template": "t"}, {"name": "default", "template": "d"}]})

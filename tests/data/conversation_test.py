@@ -63,8 +63,11 @@ PUBLISHED = {
     "chatml": "<|im_start|>system\nAnswer the questions.<|im_end|><|im_start|>user\n<image>\nWho?<|im_end|><|im_start|>assistant\nA cat.<|im_end|>"
               "<|im_start|>user\nWhere?<|im_end|><|im_start|>assistant\nThere.<|im_end|>",
     "plain": "<image>A cat.\nThere.\n",
+    "minigpt4": "###Human: <Img><image></Img>\nWho? ###Assistant: A cat.###Human: Where? ###Assistant: There.###",
+    "minigpt4_llama_2": "[INST] <Img><image></Img>\nWho? [/INST] A cat.</s><s>[INST] Where? [/INST] There.</s>",
 }
-PROMPT_ENDS = {"vicuna_v1": "Where? ASSISTANT:", "llama_2": "Where? [/INST]", "mistral": "Where? [/INST]", "chatml": "Where?<|im_end|><|im_start|>assistant\n", "plain": "A cat.\n"}
+PROMPT_ENDS = {"vicuna_v1": "Where? ASSISTANT:", "llama_2": "Where? [/INST]", "mistral": "Where? [/INST]", "chatml": "Where?<|im_end|><|im_start|>assistant\n", "plain": "A cat.\n",
+               "minigpt4": "Where? ###Assistant: ", "minigpt4_llama_2": "Where? [/INST] "}
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
@@ -92,6 +95,16 @@ def test_a_whole_conversation_is_tokenised_once(family, name):
     if name != "plain":
         prompt = [id_ for piece in render(TEMPLATES[name], tokenizer, CHAT[:-1], prompt=True) for id_ in (piece.ids if not piece.image else (-1,))]
         assert ids[: len(prompt)] == prompt
+
+
+def test_minigpt4_tokenises_what_is_asked_and_what_is_answered_apart():
+    """minigpt_base.py: prompt_wrap splits a prompt at its images, and the answer with its end is a string of its own."""
+    tokenizer = from_checkpoint(GOLDEN / "llama" / "model", {})
+    ids = lambda text: tuple(tokenizer.encode(text))
+    turns = (Turn("user", "<image> Who?"), Turn("assistant", "A cat."))
+    assert render(TEMPLATES["minigpt4"], tokenizer, turns) == [
+        Piece((tokenizer.bos,)), Piece(ids("###Human: <Img>")), Piece(image=True), Piece(ids("</Img> Who? ###Assistant: ")), Piece(ids("A cat.###"), supervised=True)]  # fmt: skip
+    assert render(TEMPLATES["minigpt4"], tokenizer, turns[:1], prompt=True) == render(TEMPLATES["minigpt4"], tokenizer, turns)[:-1]
 
 
 @pytest.mark.parametrize("template", [dataclasses.replace(TEMPLATES["chatml"], bos=False), RAW, Template("parts", bos=False)], ids=lambda template: template.name)

@@ -128,6 +128,8 @@ def test_what_cannot_be_measured_is_said_or_has_no_map(capsys):
     found = measure(model, predictions(answer=lambda n: "purple" if n % 2 else "yes"), each=10)
     assert found["left_out"].keys() == {f"t/{n}" for n in range(1, 10, 2)} and all("'purple'" in why for why in found["left_out"].values()) and len(found["maps"]) == 5
     assert measure(model, predictions(dependence.FEWEST - 1)) is None and "no heat maps" in capsys.readouterr().out
+    assert measure(dataclasses.replace(model, layout=dataclasses.replace(model.layout, tokens=3)), predictions()) is None
+    assert "no heat maps: the 3 image tokens of this model stand for no squares of the image" in capsys.readouterr().out
     assert measure(tiny.model(("decoder",)), predictions()) is None and measure(tiny.model(("projector",)), predictions()) is None
     source, items, rows = predictions()
     assert dependence.measure(model, tiny.CHOICE, source, items, rows, 2) is None

@@ -196,7 +196,27 @@ def save_internvl(directory: pathlib.Path, seed: int) -> None:
     tokenizer.save_pretrained(directory)
 
 
-SAVERS = {"clip": save_clip, "llama": save_llama, "mistral": save_mistral, "qwen2": save_qwen2, "llava": save_llava, "internvl": save_internvl}
+def save_blip2(directory: pathlib.Path, seed: int) -> None:
+    """MiniGPT-4's build: a Llama behind the Q-Former."""
+    tokenizer = llava_tokenizer()
+    text = transformers.LlamaConfig(vocab_size=-(-len(tokenizer) // 8) * 8 + 8, head_dim=8, rms_norm_eps=1e-6, bos_token_id=1, eos_token_id=2, pad_token_id=tokenizer.pad_token_id, **LANGUAGE)
+    vision = transformers.Blip2VisionConfig(**VISION | {"hidden_act": "gelu"}, layer_norm_eps=1e-6)
+    queries = transformers.Blip2QFormerConfig(hidden_size=24, num_hidden_layers=4, num_attention_heads=3, intermediate_size=40, vocab_size=8, max_position_embeddings=8)
+    config = transformers.Blip2Config(vision_config=vision.to_dict(), qformer_config=queries.to_dict(), text_config=text.to_dict(), num_query_tokens=5,
+                                      image_token_index=tokenizer.convert_tokens_to_ids("<image>"))
+    model = randomised(transformers.Blip2ForConditionalGeneration(config), seed)
+    with torch.no_grad():  # attention adds much the same to all queries: of more of it they become alike, and the gradients of their attention nothing but rounding
+        for layer in model.qformer.encoder.layer:
+            for attention in (layer.attention, getattr(layer, "crossattention", None)):
+                if attention is not None:
+                    attention.output.dense.weight *= 0.3
+    model.save_pretrained(directory)
+    images = transformers.BlipImageProcessorPil(size={"height": SIZE, "width": SIZE})
+    images.save_pretrained(directory)
+    tokenizer.save_pretrained(directory)
+
+
+SAVERS = {"clip": save_clip, "llama": save_llama, "mistral": save_mistral, "qwen2": save_qwen2, "llava": save_llava, "internvl": save_internvl, "blip-2": save_blip2}
 
 
 # --- choosing a seed ------------------------------------------------------------------------------------------------------------
@@ -223,7 +243,8 @@ def complaint(directory: pathlib.Path, family: str, out: dict[str, np.ndarray]) 
 
 def margin(directory: pathlib.Path, family: str, answers: list[np.ndarray]) -> float:
     """The smallest difference of the two largest logits over all greedy steps."""
-    kind = {"llava": transformers.LlavaForConditionalGeneration, "internvl": transformers.InternVLForConditionalGeneration}.get(family, transformers.AutoModelForCausalLM)
+    kind = {"llava": transformers.LlavaForConditionalGeneration, "internvl": transformers.InternVLForConditionalGeneration,
+            "blip-2": transformers.Blip2ForConditionalGeneration}.get(family, transformers.AutoModelForCausalLM)
     model = kind.from_pretrained(directory, attn_implementation="eager").eval()
     smallest = np.inf
     for inputs, ids in zip(reference.prompts(str(directory), family, cases), answers):

@@ -88,6 +88,15 @@ def test_internvl():
     assert count(projector.Projector(projector.VARIANTS["internvl"], E, 896)) == 2 * 4 * E + 4 * E * 896 + 896 + 896 * 896 + 896
 
 
+def test_qformer():
+    """By hand: attention and MLP of all twelve layers, a cross-attention to 1408 wide patches in six, a norm behind each, queries and their norm; the map to a 7B alone learns."""
+    W, F, E, layers = 768, 3072, 1408, 12
+    layer, cross = 4 * (W * W + W) + 2 * W * F + F + W + 2 * 2 * W, 2 * (W * W + W) + 2 * (E * W + W) + 2 * W
+    bridge = layers * layer + layers // 2 * cross + 32 * W + 2 * W
+    assert count(projector.make(projector.VARIANTS["qformer"], E, None)) == bridge == 105_162_240
+    assert count(projector.make(projector.VARIANTS["qformer"], E, 4096)) == bridge + 3_149_824
+
+
 @pytest.mark.parametrize("encoder_width, parameters", [(1024, 20_979_712), (1408, 22_552_576)])
 def test_projector(encoder_width, parameters):
     assert count(projector.Projector(projector.VARIANTS["mlp2x"], encoder_width, 4096)) == parameters

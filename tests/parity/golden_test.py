@@ -10,7 +10,7 @@ from vlmjax import pretrained
 from vlmjax.parity import golden, table
 
 GOLDEN = pathlib.Path(__file__).parent.parent / "golden"
-FAMILIES = ("clip", "llama", "mistral", "qwen2", "llava", "internvl")
+FAMILIES = ("clip", "llama", "mistral", "qwen2", "llava", "internvl", "blip-2")
 DOCUMENT = pathlib.Path(pretrained.__file__).parent / "weights" / "README.md"
 
 

@@ -83,6 +83,19 @@ def test_features_are_bitwise_what_the_encoder_gives(encoded):
         np.testing.assert_array_equal(batch[key], want[key])
 
 
+def test_a_qformer_reads_the_class_token_too(encoded, tmp_path):
+    """Its features are others than those of the same encoder for a projector that does not."""
+    parts = lambda: tiny.modules(projector=build.Component("test-qformer"))
+    made, plain = stage(parts=parts()), stage(False, parts=parts())
+    found, _, pipeline = once(made, tmp_path)
+    assert found["key"] != encoded[2][0]["key"] and made.shape.features.patches == 5
+    batch, want = pipeline.batch(0), data(plain).batch(0)
+    own = encode.param_rules.unflatten(encode.stacks.place(encoder(made), made.encoder.params))["encoder"]
+    got = jax.jit(lambda own, pixels: encode.vlm.features(made.encoder.module, own, pixels, tokens=5))(own, want["pixels"].reshape(6, 16, 16, 3))
+    seen = want["image_mask"].ravel()
+    np.testing.assert_array_equal(batch["features"].reshape(6, 5, 16)[seen], np.asarray(got)[seen])
+
+
 def test_a_second_run_encodes_nothing(encoded, monkeypatch):
     made, root, (first, _, pipeline) = encoded
     monkeypatch.setattr(encode.vlm, "features", lambda *_: pytest.fail("encoded again"))

@@ -72,6 +72,35 @@ def test_a_step_with_layer_scales_and_a_norm_before_the_projector_too(trainable)
     assert cost.count(stage) == pytest.approx(floor.stage(stage)["total"], rel=0.01)
 
 
+Q, W, G = 3, 24, 40  # of tests/train/tiny.py's Q-Former: queries, width, MLP
+QFORMER = {"linear map": ((r"projector/linear_0/.*", True), (".*", False)), "Q-Former": tiny.ALIGN, "all": ((".*", True),), "encoder": (("encoder/.*", True), (".*", False))}
+
+
+def qformer_stage(**kwargs):
+    return tiny.stage(parts=tiny.modules(projector=build.Component("test-qformer")), **kwargs)
+
+
+@pytest.mark.parametrize("trainable", QFORMER.values(), ids=QFORMER)
+def test_the_traced_step_of_a_qformer_too(trainable):
+    stage = qformer_stage(trainable=trainable)
+    assert cost.count(stage) == pytest.approx(floor.stage(stage)["total"], rel=0.01)
+
+
+@pytest.mark.parametrize("learns", ["even/.*", "even/cross_attention/v/.*"])
+def test_within_a_pair_a_step_computes_little_more_than_the_floor(learns):
+    """The loop over pairs hands a gradient to what comes before a pair, wanted or not."""
+    stage = qformer_stage(trainable=((f"projector/layers/1/{learns}", True), (".*", False)))
+    assert 1.0 <= cost.count(stage) / floor.stage(stage)["total"] < 1.05
+
+
+def test_by_hand_where_the_map_behind_a_qformer_learns():
+    """Two pairs of layers: self-attention and MLP of all four read the queries; keys and values of two cross-attentions the patches and the class token."""
+    found = floor.stage(qformer_stage(trainable=QFORMER["linear map"]))
+    layers = 4 * (4 * W * W + 2 * W * G) * Q + 2 * (2 * W * W * Q + 2 * D * W * (P + 1))
+    assert found["matrices"]["projector"] == B * (2 * layers + 4 * W * D * Q)
+    assert found["attention"]["projector"] == 4 * B * W * (4 * Q * Q + 2 * Q * (P + 1))
+
+
 @pytest.mark.parametrize("trainable", [((".*", True),), (("text_tower/.*", True), (".*", False)), (("contrast_head/.*", True), (".*", False))], ids=str)
 def test_a_contrastive_step_too(trainable):
     stage = tiny.stage("contrast", objective="contrastive", trainable=trainable)

@@ -6,7 +6,7 @@ import numpy as np
 
 from vlmjax import optim, sharding
 from vlmjax.data import batch as batches
-from vlmjax.models import clip, decoder, vit
+from vlmjax.models import clip, decoder, projector, qformer, vit
 from vlmjax.train import build, loop, metrics
 from vlmjax.train.checkpoint import Checkpoints
 from vlmjax.train.quarantine import Quarantine
@@ -15,12 +15,14 @@ from vlmjax.train.truth import Truth
 vit.VARIANTS["test"] = vit.ViTConfig(size=16, patch=8, width=16, layers=3, heads=2, mlp=32)
 decoder.VARIANTS["test"] = decoder.DecoderConfig(vocab=48, width=16, layers=2, heads=2, kv_heads=2, head_dim=8, mlp=32, tied=True)
 clip.VARIANTS["test"] = clip.TextConfig(vocab=48, length=8, width=16, layers=1, heads=2, mlp=32, joint=16)
+projector.VARIANTS["test-qformer"] = qformer.QFormerConfig(queries=3, width=24, layers=4, heads=2, mlp=40)
 MODEL = build.ModelConfig(decoder=build.Component("test"), encoder=build.Component("test"), projector=build.Component("mlp2x"), text_tower=build.Component("test"))
 ALIGN = (("projector/.*", True), (".*", False))
 
 
-def modules(compute="float32"):
-    return build.modules(MODEL, 48, compute)
+def modules(compute="float32", **more):
+    """more: components in place of those of MODEL."""
+    return build.modules(dataclasses.replace(MODEL, **more), 48, compute)
 
 
 def config(trainable=ALIGN, objective="next_token", steps=5, images=1, batch=8, **more):

@@ -23,6 +23,8 @@ CONFIGS["mistral"] = CONFIGS["llama"] | dict(model_type="mistral", sliding_windo
 CONFIGS["llava"] = dict(model_type="llava", vision_config=dict(VISION, model_type="clip_vision_model"), text_config=CONFIGS["llama"], image_token_index=39)
 CONFIGS["internvl"] = dict(model_type="internvl", image_token_id=39, text_config=CONFIGS["qwen2"] | dict(tie_word_embeddings=False),
                            vision_config=dict(VISION, model_type="internvl_vision", image_size=[8, 8], patch_size=[2, 2], attention_bias=True))
+CONFIGS["blip-2"] = dict(model_type="blip-2", image_token_index=39, num_query_tokens=3, text_config=CONFIGS["llama"], vision_config=dict(VISION, model_type="blip_2_vision_model"),
+                         qformer_config=dict(hidden_size=12, num_hidden_layers=4, num_attention_heads=2, intermediate_size=20))
 CASES = [(name, layout) for name in CONFIGS for layout in weights.FAMILIES[name].layouts]
 
 
@@ -149,6 +151,30 @@ def test_llavas_own_layout_names_the_class_around_the_language_model():
         llava.original_config(sizes("qwen2"), pad=True)
 
 
+def test_a_pair_of_layers_lies_in_the_file_as_two():
+    """Only the first of them has a cross-attention, whose keys are of the image."""
+    family, _, arrays = model("blip-2")
+    tensors = family.write(arrays)
+    for path, name in (("even/cross_attention/k/kernel", "2.crossattention.attention.key"), ("odd/mlp/up/kernel", "3.intermediate_query.dense")):
+        ours = arrays[f"projector/layers/1/{path}"]
+        np.testing.assert_array_equal(tensors[f"qformer.encoder.layer.{name}.weight"].T, ours.reshape(len(ours), -1))
+    assert arrays["projector/layers/1/even/cross_attention/k/kernel"].shape == (16, 2, 6)
+    assert {name.split(".")[3] for name in tensors if ".crossattention." in name} == {"0", "2"}
+
+
+def test_of_a_blip2_with_another_language_model_encoder_and_qformer_are_read():
+    """What leads to that model is left, too; what no one knows is still refused."""
+    _, _, arrays = model("blip-2")
+    family, sizes = weights.recognise(CONFIGS["blip-2"] | dict(text_config=dict(model_type="t5", d_model=20)), "config.json")
+    assert set(sizes) == {"encoder", "projector"}
+    abstract = stacks.expand(build.abstract_params(pretrained.modules(sizes, jnp.float32, "t5")))
+    tensors = {name: tensor for name, tensor in family.write(arrays).items() if not name.startswith("language_")}
+    theirs = {"language_model.encoder.block.0.layer.0.layer_norm.weight": np.ones(20), "language_projection.weight": np.ones((20, 12)), "language_projection.bias": np.ones(20)}
+    same(family.read(tensors | theirs, abstract, "dir"), {path: leaf for path, leaf in arrays.items() if not path.startswith(("decoder/", "projector/linear_0/"))})
+    with pytest.raises(UserError, match=r"holds, beyond it, 1 tensor \(itm_head.weight\)"):
+        family.read(tensors | theirs | {"itm_head.weight": np.ones((2, 12))}, abstract, "dir")
+
+
 def test_a_tied_head_may_be_written_out():
     family, abstract, arrays = model("qwen2")
     tensors = family.write(arrays)
@@ -156,7 +182,7 @@ def test_a_tied_head_may_be_written_out():
 
 
 @pytest.mark.parametrize("config, message", [
-    (dict(model_type="bert", architectures=["BertModel"]), r"model_type 'bert' \(BertModel\) is not known; known: clip, "),
+    (dict(model_type="bert", architectures=["BertModel"]), r"model_type 'bert' \(BertModel\) is not known; known: blip-2, clip, "),
     (CONFIGS["llama"] | dict(hidden_act="gelu"), "hidden_act is 'gelu', and vlmjax computes only 'silu'"),
     (CONFIGS["llama"] | dict(rope_scaling={"type": "linear", "factor": 2.0}), "rope: type is 'linear'"),
     (CONFIGS["qwen2"] | dict(use_sliding_window=True, max_window_layers=1), "config.json: use_sliding_window: 1 of 2 layers have a window, and vlmjax computes one for all layers or none"),
@@ -164,6 +190,9 @@ def test_a_tied_head_may_be_written_out():
     (CONFIGS["internvl"] | dict(vision_config=CONFIGS["internvl"]["vision_config"] | dict(image_size=[8, 4])), r"vision_config: image_size is \[8, 4\], and vlmjax computes only sides that are equal"),
     (CONFIGS["internvl"] | dict(downsample_ratio=0.3), "downsample_ratio is 0.3, and vlmjax computes only one over a whole number"),
     (CONFIGS["internvl"] | dict(vision_feature_layer=-2), "vision_feature_layer is -2"),
+    (CONFIGS["blip-2"] | dict(qformer_config=dict(cross_attention_frequency=1)), "qformer_config: cross_attention_frequency is 1, and vlmjax computes only 2"),
+    (CONFIGS["blip-2"] | dict(qformer_config=dict(num_hidden_layers=3)), "qformer_config: num_hidden_layers is 3, and vlmjax computes only an even number"),
+    (CONFIGS["blip-2"] | dict(qformer_config=dict(use_qformer_text_input=True)), "qformer_config: use_qformer_text_input is True"),
     (CONFIGS["mistral"] | dict(sliding_window=0), "sliding_window is 0, not a number of tokens"),
     (CONFIGS["llama"] | dict(model_type="llava_llama", mm_vision_tower="openai/clip-vit-large-patch14", image_aspect_ratio="anyres"), "image_aspect_ratio is 'anyres'"),
     (CONFIGS["clip"] | dict(vision_config=VISION | dict(hidden_act="mish")), "vision_config: hidden_act 'mish' is not one of quick_gelu"),

@@ -148,7 +148,7 @@ def template(name: str, tokenizer: str) -> conversation.Template:
 
 def layout(encoder: object | None, projector: object | None, resize: str) -> ImageLayout | None:
     """The image treatment that the configs of an encoder and a projector ask for."""
-    return ImageLayout(encoder.size, encoder.patch, resize, encoder.mean, encoder.std, projector.shuffle if projector else 1) if encoder else None
+    return ImageLayout(encoder.size, encoder.patch, resize, encoder.mean, encoder.std, **(projector.places(encoder) if projector else {})) if encoder else None
 
 
 def pipeline(name: str, config: build.StageConfig, sources: list[tuple[Source, float]], processor: Processor, shape: BatchShape, seed: int, workers: int) -> Pipeline:

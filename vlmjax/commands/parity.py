@@ -3,7 +3,7 @@ from vlmjax import pretrained
 from vlmjax.commands import common
 from vlmjax.errors import UserError
 from vlmjax.parity import cases, ours, reference, table
-from vlmjax.weights import gguf, hub
+from vlmjax.weights import FAMILIES, gguf, hub
 
 
 def main(argv: list[str]) -> None:
@@ -17,6 +17,8 @@ def main(argv: list[str]) -> None:
     model = pretrained.load(directory)
     if not model.family:
         raise UserError(f"--model: {args.model} is vlmjax's own format, which nothing else reads; write it with `vlmjax convert` and compare that")
+    if lacking := [name for name in FAMILIES[model.family].components if name not in model.parts]:
+        raise UserError(f"--model: of {args.model} vlmjax reads {' and '.join(model.parts)} alone and computes no {' and '.join(lacking)}, so there is no whole to compare")
     rows = table.compare(ours.run(model, cases), reference.run(str(directory), model.family, cases))
     print(table.text(rows))
     if wrong := [row.stage for row in rows if not row.ok]:

@@ -168,6 +168,7 @@ def beginnings(config: build.ModelConfig, modules: dict[str, Any], checkpoints: 
     for name, checkpoint in checkpoints.items():
         held, asked = getattr(checkpoint.sizes[name], "lora", None), getattr(modules[name].config, "lora", None)
         new = f"; new: adapters of rank {asked.rank} beside {', '.join(p for p in modules[name].config.projections if asked.adapts(p))}" if asked and not held else ""
+        new += "; new: linear_0, as its language model is another" if name == "projector" and "decoder" not in checkpoint.sizes else ""
         lines.append(f"{name}: from {getattr(config, name).weights}{new}")
     new = [name for name in modules if name not in checkpoints and not (name == "contrast_head" and "text_tower" in checkpoints)]
     return lines + ([f"new, at random: {', '.join(new)}"] if new else [])

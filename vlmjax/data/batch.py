@@ -27,7 +27,7 @@ WEIGHTINGS = {"token": np.ones_like, "example": lambda n: 1 / n, "sqrt": lambda 
 
 
 class Features(NamedTuple):
-    """What an encoder makes of one image, before the projector: [patches, width]."""
+    """What an encoder makes of one image, before the projector: [patches, width]; where the projector reads the class token, it counts as a patch."""
 
     patches: int
     width: int

@@ -13,7 +13,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from vlmjax import files
 from vlmjax.data.conversation import Template, spans
-from vlmjax.data.example import Turn
+from vlmjax.data.example import IMAGE_MARK, Turn
 from vlmjax.errors import UserError
 
 FILE = "chat_template.jinja"
@@ -55,8 +55,12 @@ def parse(source: str, where: str, bos: str = "", eos: str = "") -> Template:
         question = ""
     template = Template(
         "checkpoint", bos=bool(bos) and first.startswith(bos), first=first.removeprefix(bos) if bos else first, user=(again.removeprefix(end), question),
-        assistant=(middle.removeprefix(question), end[_stop(end, eos) :]), end=end[: _stop(end, eos)], eos=False, whole=True, jinja=source,
+        assistant=(middle.removeprefix(question), end[_stop(end, eos) :]), end=end[: _stop(end, eos)], eos=False, whole=True,
+        stops=bool(eos and end.strip()) and eos not in end, jinja=source,
     )
+    before, around, behind = render([f"{_MARKS[0]}{IMAGE_MARK}{_MARKS[1]}"]).partition(IMAGE_MARK)
+    if around and _MARKS[0] in before and _MARKS[1] in behind:
+        template = Template(**{**vars(template), "marks": (before.partition(_MARKS[0])[2], behind.partition(_MARKS[1])[0])})
     if template.first == template.user[0]:
         template = Template(**{**vars(template), "first": None})
     for probe in _PROBES:
@@ -77,12 +81,13 @@ def write(template: Template, bos: str = "", eos: str = "") -> str | None:
     if template.raw or template.only_images:
         return None
     (user, asked), (assistant, answered) = template.user, template.assistant
+    asks = f"message['content'].replace({json.dumps(IMAGE_MARK)}, {json.dumps(IMAGE_MARK.join(template.marks))})" if any(template.marks) else "message['content']"
     text = lambda *parts: "{{ " + json.dumps("".join(parts), ensure_ascii=False) + " }}" if "".join(parts) else ""
     start = text(bos) if template.bos else ""
     opening = text(user) if template.first is None else "{% if loop.first %}" + text(template.first) + "{% else %}" + text(user) + "{% endif %}"
     prompt = assistant.rstrip(" ") if template.whole else assistant
     return (start + "{% for message in messages %}{% if message['role'] == 'assistant' %}" + text(assistant) + "{{ message['content'] }}"
-            + text(template.end, eos if template.eos else "", answered) + "{% else %}" + opening + "{{ message['content'] }}" + text(asked) + "{% endif %}{% endfor %}"
+            + text(template.end, eos if template.eos else "", answered) + "{% else %}" + opening + f"{{{{ {asks} }}}}" + text(asked) + "{% endif %}{% endfor %}"
             + "{% if add_generation_prompt %}" + text(prompt) + "{% endif %}")
 
 

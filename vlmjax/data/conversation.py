@@ -1,5 +1,6 @@
 """Chat templates: turns → token ids, with what is supervised known from the structure and never found again by tokenising twice."""
 import dataclasses
+import itertools
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -16,7 +17,8 @@ class Template:
                                                     ----------------- supervised
 
     first: stands before the first question in place of user[0], and holds a system message; None: user[0] does. whole: everything between two
-    images is tokenised as one string, as the published models were trained; otherwise part by part. only_images: of a question only the
+    images is tokenised as one string, as the published models were trained; otherwise part by part. joined: what is supervised and what is not are tokenised as one
+    string each. marks: text around each image of a question. stops: an answer is over where `end` is written, which is no token of the vocabulary. only_images: of a question only the
     image is kept. jinja: the source of a checkpoint's template, kept for its export. raw: a text of the user is a whole prompt, and what stands in front of it is the tokenizer's business (`Tokenizer.encode_raw`).
     """
 
@@ -28,6 +30,9 @@ class Template:
     end: str = ""
     eos: bool = True
     whole: bool = False
+    joined: bool = False
+    marks: tuple[str, str] = ("", "")
+    stops: bool = False
     only_images: bool = False
     raw: bool = False
     jinja: str = ""
@@ -55,7 +60,7 @@ def spans(template: Template, eos: str, turns: Sequence[Turn], prompt: bool = Fa
             out += [Span(prefix), Span(turn.text, True), Span(template.end, True), Span(eos if template.eos else "", True), Span(suffix)]
         else:
             prefix, suffix = template.user
-            text = IMAGE_MARK * turn.text.count(IMAGE_MARK) if template.only_images else turn.text
+            text = IMAGE_MARK * turn.text.count(IMAGE_MARK) if template.only_images else turn.text.replace(IMAGE_MARK, IMAGE_MARK.join(template.marks))
             out += [Span(template.first if i == 0 and template.first is not None else prefix), Span(text), Span(suffix)]
     if prompt:  # a space before an answer is in the answer's first token
         out.append(Span(template.assistant[0].rstrip(" ") if template.whole else template.assistant[0]))
@@ -78,7 +83,7 @@ def render(template: Template, tokenizer: Tokenizer, turns: Sequence[Turn], prom
         pieces += [piece for turn in turns for piece in (_raw(tokenizer, turn.text) if turn.role == "user" else _parts(tokenizer, [Span(turn.text, True)]))]
     else:
         found = spans(template, tokenizer.text_of(tokenizer.eos) if template.eos else "", turns, prompt)
-        pieces += _whole(tokenizer, found) if template.whole else _parts(tokenizer, found)
+        pieces += _whole(tokenizer, found) if template.whole else _parts(tokenizer, _joined(found) if template.joined else found)
     return [part for piece in pieces if piece.ids or piece.image for part in _between(tokenizer.around, piece)]
 
 
@@ -88,6 +93,11 @@ def _between(around: Sequence[int], piece: Piece) -> list[Piece]:
         return [piece]
     before, behind = around
     return [Piece((before,)), piece, Piece((behind,))]
+
+
+def _joined(found: Sequence[Span]) -> list[Span]:
+    """Neighbours that are supervised, or are not, as one."""
+    return [Span("".join(span.text for span in run), supervised) for supervised, run in itertools.groupby(found, lambda span: span.supervised)]
 
 
 def _parts(tokenizer: Tokenizer, found: Sequence[Span]) -> Iterator[Piece]:
@@ -150,7 +160,8 @@ def _raw(tokenizer: Tokenizer, prompt: str) -> list[Piece]:
 
 
 RAW = Template("raw", bos=False, eos=False, raw=True)
-# haotian-liu/LLaVA, llava/conversation.py: conv_vicuna_v1, conv_llava_llama_2, conv_mistral_instruct, conv_chatml_direct and conv_llava_plain.
+# haotian-liu/LLaVA, llava/conversation.py: conv_vicuna_v1, conv_llava_llama_2, conv_mistral_instruct, conv_chatml_direct and conv_llava_plain. Vision-CAIR/MiniGPT-4,
+# train_configs/minigpt4_stage2_finetune.yaml, minigpt4_llama2_stage2_finetune.yaml and models/minigpt_base.py; further turns as its conversation.py joins them.
 _VICUNA = ("A chat between a curious user and an artificial intelligence assistant. The assistant gives helpful, detailed, and polite answers to the user's questions.")
 _LLAMA_2 = ("You are a helpful language and vision assistant. You are able to understand the visual content that the user provides, "
             "and assist the user with a variety of tasks using natural language.")
@@ -162,4 +173,6 @@ TEMPLATES = {template.name: template for template in (
     Template("chatml", first="<|im_start|>system\nAnswer the questions.<|im_end|><|im_start|>user\n", user=("<|im_start|>user\n", "<|im_end|>"),
              assistant=("<|im_start|>assistant\n", ""), end="<|im_end|>", eos=False, whole=True),
     Template("plain", end="\n", eos=False, whole=True, only_images=True),
+    Template("minigpt4", first="###Human: ", user=("Human: ", " "), assistant=("###Assistant: ", ""), end="###", eos=False, joined=True, marks=("<Img>", "</Img>"), stops=True),
+    Template("minigpt4_llama_2", first="[INST] ", user=("<s>[INST] ", " [/INST] "), joined=True, marks=("<Img>", "</Img>")),
 )}  # fmt: skip

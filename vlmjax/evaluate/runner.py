@@ -175,7 +175,7 @@ def _generate(bundle: Bundle, task: Task, source: Source, requests: Sequence[Req
         fill = min(batch_rows, len(rows)) - len(part)  # empty rows, so that the last batch has the shape of the others
         shown = [[_pixels(bundle, source, key) for key in own] for own in keys]
         batch = stack(laid + [empty] * fill) | bundle.pack_pixels(shown + [[]] * fill, M)
-        texts = [bundle.text(answer) for row, ids in zip(part, bundle.answer(batch, task.max_new_tokens)) for answer in ids[: len(row)]]
+        texts = [bundle.said(answer) for row, ids in zip(part, bundle.answer(batch, task.max_new_tokens)) for answer in ids[: len(row)]]
         answers.update(zip(itertools.chain(*part), texts))
         kept.add(start, texts)
         progress(len(answers), len(requests))

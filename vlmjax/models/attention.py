@@ -144,7 +144,7 @@ class Attention(nn.Module):
 
     biases: which of the projections "q", "k", "v", "o" have one.
     out_scale: of the initial standard deviation of the output projection. lora: adapters beside q, k, v and o.
-    Parameters: q/kernel [D, N, H], k/kernel and v/kernel [D, K, H], o/kernel [N, H, D]; biases [N, H], [K, H], [D]; q_lora/{a, b}, ….
+    Parameters: q/kernel [D, N, H], k/kernel and v/kernel [D, K, H] (of a source [E, K, H]), o/kernel [N, H, D]; biases [N, H], [K, H], [D]; q_lora/{a, b}, ….
     """
 
     width: int
@@ -166,8 +166,9 @@ class Attention(nn.Module):
         cache: Cache | None = None,
         place: tuple[jax.Array, jax.Array] | None = None,
         asked: Asked | None = None,
+        source: jax.Array | None = None,
     ) -> tuple[jax.Array, Cache | None]:
-        """x: f[B, T, D]. asked: the tokens that are queries and come out (see `take`); all T are keys and values. turns: of `rotations`, None: no rotary positions. mask: bool[B, T, S]; S = T without a cache.
+        """x: f[B, T, D]. source: f[B, S, E], what keys and values are of, None: x itself. asked: the tokens that are queries and come out (see `take`); all T are keys and values. turns: of `rotations`, None: no rotary positions. mask: bool[B, T, S]; S = T without a cache.
 
         cache: of a stack of layers, {"k": f[l, B, K, H, S], "v": f[l, B, K, S, H]}, as the two products read them: in any other order they are transposed for every
         token. place: (layer, start): keys and values of x go to the slots start … start+T-1 of that layer, and attention is over all S of its slots, so `mask` must hide
@@ -176,13 +177,15 @@ class Attention(nn.Module):
         D, N, K, H = self.width, self.heads, self.kv_heads, self.head_dim
         early = None if isinstance(self.attend, BySegments) else asked  # that one orders queries as the row does: it is given all of them
 
+        keyed = x if source is None else source
+
         def dense(name: str, size: int | tuple[int, int], axes: int | tuple[int, int], init: nn.initializers.Initializer) -> nn.Module:
             return nn.DenseGeneral(size, axes, use_bias=name in self.biases, dtype=self.dtype, kernel_init=init, dot_general_cls=products, name=name)
 
         def project(name: str, x: jax.Array, heads: int) -> jax.Array:
-            return adapt(self.lora, f"attention/{name}", x, dense(name, (heads, H), -1, fan_in(D))(x))
+            return adapt(self.lora, f"attention/{name}", x, dense(name, (heads, H), -1, fan_in(x.shape[-1]))(x))
 
-        q, k, v = project("q", take(x, early), N), project("k", x, K), project("v", x, K)
+        q, k, v = project("q", take(x, early), N), project("k", keyed, K), project("v", keyed, K)
         if turns is not None:
             q, k = rotary(q, take(turns, early, 2)), rotary(k, turns)
         if mask is not None:

@@ -43,20 +43,22 @@ class Stack(nn.Module):
         cache: dict[str, Any] | None = None,
         start: jax.Array | None = None,
         asked: Asked | None = None,
+        source: jax.Array | None = None,
     ) -> tuple[jax.Array, dict[str, Any] | None]:
         """cache: {segment: of `init_cache`} or None; every layer reads the same turns (attention.rotations), mask and start. asked: the tokens that come out
-        (attention.take): the last layer, which needs a segment of its own, is computed for them alone, and the numbers are those of all tokens."""
+        (attention.take): the last layer, which needs a segment of its own, is computed for them alone, and the numbers are those of all tokens. source: what every layer
+        reads beside x, by that name, as the Q-Former's do the image."""
         if asked is not None and self.segments[-1] != 1:
             raise ValueError(f"the last layer of the segments {self.segments} does not stand alone")
         if self.remat not in REMAT:
             raise UserError(f"remat: {self.remat!r} is not one of {', '.join(REMAT)}{did_you_mean(self.remat, REMAT)}")
 
-        def layer(block, carry, number, turns, mask, start):
-            x, cache = block(carry[0], turns, mask, carry[1], (number, start))
+        def layer(block, carry, number, turns, mask, start, source):
+            x, cache = block(carry[0], turns, mask, carry[1], (number, start), **({} if source is None else {"source": source}))
             block.sow("intermediates", "output", x)  # kept only where a caller makes this collection mutable
             return (x, cache), None
 
-        def last(block, carry, number, turns, mask, start):
+        def last(block, carry, number, turns, mask, start, source):
             x, cache = block(carry[0], turns, mask, carry[1], (number, start), asked)
             return (carry[0], cache), x  # a loop carries one shape: what comes out is not carried
 
@@ -78,11 +80,11 @@ class Stack(nn.Module):
                 body,
                 variable_axes={"params": 0, "intermediates": 0},
                 split_rngs={"params": True, "dropout": True},
-                in_axes=(0, nn.broadcast, nn.broadcast, nn.broadcast),
+                in_axes=(0, nn.broadcast, nn.broadcast, nn.broadcast, nn.broadcast),
                 length=length,
                 unroll=per_iteration,
             )
-            (x, caches[name]), out = scan(self.block(name=name), (x, cache and cache[name]), cache and jnp.arange(length), turns, mask, start)
+            (x, caches[name]), out = scan(self.block(name=name), (x, cache and cache[name]), cache and jnp.arange(length), turns, mask, start, source)
             if ends:
                 (x,) = out
         return x, (cache and caches)

@@ -13,6 +13,7 @@ from vlmjax.models.lora import dropout
 from vlmjax.models.parts import name_axes
 from vlmjax.models.patch_embed import normalise
 from vlmjax.models.projector import Projector
+from vlmjax.models.qformer import QFormer
 from vlmjax.models.vit import ViT
 
 Params = Mapping[str, Any]
@@ -37,13 +38,14 @@ def pick(hidden: jax.Array, positions: jax.Array) -> jax.Array:
     return name_axes(take(hidden, positions), "batch", "length", "embed")
 
 
-def features(encoder: ViT, params: Params, pixels: jax.Array, key: jax.Array | None = None) -> jax.Array:
-    """u8[N, h, w, 3] → f[N, P, E]: what the encoder makes of images, without class tokens. params: its own."""
+def features(encoder: ViT, params: Params, pixels: jax.Array, key: jax.Array | None = None, tokens: int | None = None) -> jax.Array:
+    """u8[N, h, w, 3] → f[N, P, E]: what the encoder makes of images, without class tokens. params: its own. tokens: how many are read, from the last on, None: P; with a class token P + 1."""
     config = encoder.config
+    tokens = config.tokens_per_image if tokens is None else tokens
     chex.assert_shape(pixels, (None, config.size, config.size, 3))
     images = normalise(pixels, config.mean, config.std)
-    patches = encoder.apply({"params": params}, images, rngs=dropout(key, "encoder"))[:, -config.tokens_per_image :]
-    chex.assert_shape(patches, (pixels.shape[0], config.tokens_per_image, config.width))
+    patches = encoder.apply({"params": params}, images, rngs=dropout(key, "encoder"))[:, -tokens:]
+    chex.assert_shape(patches, (pixels.shape[0], tokens, config.width))
     return patches
 
 
@@ -55,18 +57,19 @@ class VLM:
     """
 
     encoder: ViT | None
-    projector: Projector | None
+    projector: Projector | QFormer | None
     decoder: Decoder
 
     def image_tokens(self, params: Params, pixels: jax.Array, key: jax.Array | None = None) -> jax.Array:
-        """u8[B, M, h, w, 3] → f[B, M·P, D]: image after image, without class tokens. Images that are not real cost the same."""
+        """u8[B, M, h, w, 3] → f[B, M·P, D]: image after image, P tokens of each as its projector makes them. Images that are not real cost the same."""
         B, M = pixels.shape[:2]
-        return self.project(params, features(self.encoder, params["encoder"], pixels.reshape(B * M, *pixels.shape[2:]), key), M)
+        read = self.projector.config.reads(self.encoder.config)
+        return self.project(params, features(self.encoder, params["encoder"], pixels.reshape(B * M, *pixels.shape[2:]), key, read), M)
 
     def project(self, params: Params, patches: jax.Array, images: int) -> jax.Array:
         """f[B·M, P, E] → f[B, M·P, D], M: images of a row."""
         N, P, E = patches.shape
-        D, tokens_per_image = self.projector.out_width, P // self.projector.config.shuffle**2
+        D, tokens_per_image = self.projector.out_width, self.projector.config.tokens(P)
         chex.assert_shape(patches, (N, P, self.projector.in_width))
         tokens = self.projector.apply({"params": params["projector"]}, patches)
         chex.assert_shape(tokens, (N, tokens_per_image, D))

@@ -21,7 +21,7 @@ _LLAVA_FILES = (("model.language_model.", "language_model.model."), ("lm_head.",
 
 def run(directory: str | os.PathLike, family: str, cases: Any) -> Arrays:
     """Everything that transformers computes of the checkpoint in `directory`, from the bytes and texts of `cases` (cases.py, or whatever
-    has its names). family: clip, llama, mistral, qwen2, llava or internvl. UserError without torch and transformers 5.
+    has its names). family: clip, llama, mistral, qwen2, llava, internvl or blip-2. UserError without torch and transformers 5.
 
     clip: `pixels/NAME` u8[h, w, 3] after resize and crop, `normalised/NAME` f32[h, w, 3], `tokens/I` i32[T], `vision_hidden/K`
     f32[N, P+1, E], `text_hidden/K` f32[n, T, E] (0 behind a text's end), `image_features` f32[N, J], `text_features` f32[n, J],
@@ -31,12 +31,12 @@ def run(directory: str | os.PathLike, family: str, cases: Any) -> Arrays:
     then the output after the final norm), `logits/I` f32[T, V], `greedy/I` i32[n] and `text/I`, its UTF-8, u8[bytes]; `loss` f32[] of the
     first answer after the first prompt.
 
-    llava, internvl: as llama with the prompts that have images, `tokens/I` after their expansion; `pixels`, `normalised` and `vision_hidden` as clip, the
+    llava, internvl, blip-2: as llama with the prompts that have images, `tokens/I` after their expansion; `pixels`, `normalised` and `vision_hidden` as clip, the
     latter up to the layer that is used; `image_tokens` f32[N, P, D].
 
-    `gradient/NAME`: of the loss, by the name of the parameter in the checkpoint; the vision tower of llava is frozen.
+    `gradient/NAME`: of the loss, by the name of the parameter in the checkpoint; the vision tower of a vision-language model is frozen.
     """
-    readers = {"clip": _clip, "llama": _language_model, "mistral": _language_model, "qwen2": _language_model, "llava": _llava, "internvl": _internvl}
+    readers = {"clip": _clip, "llama": _language_model, "mistral": _language_model, "qwen2": _language_model, "llava": _llava, "internvl": _internvl, "blip-2": _blip2}
     if family not in readers:
         raise UserError(f"parity: there is no reference for {family!r}, only for {', '.join(readers)}")
     try:
@@ -108,6 +108,20 @@ def _internvl(directory: str, cases: Any) -> dict[str, Any]:
     return out | _answers(model, directory, prompts(directory, "internvl", cases), cases, _LLAVA_FILES)
 
 
+def _blip2(directory: str, cases: Any) -> dict[str, Any]:
+    import torch
+    import transformers
+
+    model = _model(transformers.Blip2ForConditionalGeneration, directory)
+    model.vision_model.requires_grad_(False)
+    out, pixels = _processed(directory, cases)
+    with torch.no_grad():
+        tower = model.vision_model
+        out |= _numbered("vision_hidden", [tower.embeddings(pixels), *_after_each(tower.encoder.layers, lambda: tower(pixels))])
+        out["image_tokens"] = _projected(model.get_image_features(pixel_values=pixels))
+    return out | _answers(model, directory, prompts(directory, "blip-2", cases), cases)
+
+
 def _after_each(layers: Any, run: Any) -> list[Any]:
     """What each layer puts out while `run()` runs."""
     states: list[Any] = []
@@ -122,11 +136,11 @@ def prompts(directory: str, family: str, cases: Any) -> list[dict[str, Any]]:
     """The model's inputs for each prompt, as torch tensors with a batch of 1, made by its tokenizer (by its processor where there are images)."""
     import transformers
 
-    if family not in ("llava", "internvl"):
+    if family not in ("llava", "internvl", "blip-2"):
         tokenizer = transformers.AutoTokenizer.from_pretrained(directory)
         return [dict(tokenizer(prompt, return_tensors="pt")) for prompt in cases.PROMPTS]
-    if family == "internvl":
-        return [_internvl_prompt(directory, prompt, [_upright(cases.images()[name]) for name in names]) for prompt, names in cases.IMAGE_PROMPTS]
+    if expand := {"internvl": _internvl_prompt, "blip-2": _blip2_prompt}.get(family):
+        return [expand(directory, prompt, [_upright(cases.images()[name]) for name in names]) for prompt, names in cases.IMAGE_PROMPTS]
     processor, files = transformers.AutoProcessor.from_pretrained(directory), cases.images()
     processor.image_processor = _image_processor(directory)
     return [dict(processor(images=[_upright(files[name]) for name in names] or None, text=[prompt], return_tensors="pt")) for prompt, names in cases.IMAGE_PROMPTS]
@@ -142,6 +156,17 @@ def _internvl_prompt(directory: str, prompt: str, images: list[Any]) -> dict[str
         tokens = tokenizer.context_image_token * config.image_seq_length * int(count)
         prompt = prompt.replace("<image>", f"{tokenizer.start_image_token}{tokens}{tokenizer.end_image_token}", 1)
     return dict(tokenizer(prompt, return_tensors="pt")) | seen
+
+
+def _blip2_prompt(directory: str, prompt: str, images: list[Any]) -> dict[str, Any]:
+    """Its processor puts an image before all text; the model reads it wherever the image tokens stand, and asks for one even where there are none."""
+    import torch
+    import transformers
+
+    tokenizer, config = transformers.AutoTokenizer.from_pretrained(directory), transformers.AutoConfig.from_pretrained(directory)
+    size = config.vision_config.image_size
+    seen = dict(_image_processor(directory)(images, return_tensors="pt")) if images else {"pixel_values": torch.zeros(1, 3, size, size)}
+    return dict(tokenizer(prompt.replace("<image>", "<image>" * config.num_query_tokens), return_tensors="pt")) | seen
 
 
 def _model(kind: Any, directory: str) -> Any:
@@ -197,7 +222,7 @@ def _answers(model: Any, directory: str, inputs: list[dict[str, Any]], cases: An
             result = model(**one, output_hidden_states=i == 0, use_cache=False)
             out[f"logits/{i}"] = result.logits[0]
             if i == 0:
-                out |= _numbered("hidden", result.hidden_states)
+                out |= _numbered("hidden", getattr(result, "language_model_outputs", result).hidden_states)
             ids = model.generate(**one, generation_config=greedy)[0, one["input_ids"].shape[1] :].tolist()
             ids = ids[: next((n + 1 for n, id_ in enumerate(ids) if id_ in ends), len(ids))]
             out[f"greedy/{i}"] = ids

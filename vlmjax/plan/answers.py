@@ -12,8 +12,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from vlmjax import bundle as bundles
-from vlmjax import decode, kernels, param_rules, sharding
+from vlmjax import decode, inference, kernels, param_rules, sharding
 from vlmjax.data import batch as batches
 from vlmjax.errors import UserError
 from vlmjax.plan import cost, hlo
@@ -53,8 +52,8 @@ def plan(asked: Questions, available: Mapping[str, nn.Module], dtype: str, mesh:
     room = asked.images * image_tokens(parts)
     if room >= asked.length:
         raise UserError(f"{where}: length {asked.length} has no room for {asked.images} images of {image_tokens(parts)} tokens and a question")
-    whole = {name: bundles.cut(module.clone(segments=(module.config.layers,)) if hasattr(module, "segments") else module, made.devices.flat[0].platform) for name, module in parts.items()}
-    vlm, params = bundles.vlm_of(whole), bundles.typed(whole, jnp.dtype(dtype))
+    whole = {name: inference.cut(module.clone(segments=(module.config.layers,)) if hasattr(module, "segments") else module, made.devices.flat[0].platform) for name, module in parts.items()}
+    vlm, params = inference.vlm_of(whole), inference.typed(whole, jnp.dtype(dtype))
     places = sharding.parameters(params, made)
     params = {path: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=places[path]) for path, leaf in params.items()}
     shape = batches.BatchShape(rows, asked.length, asked.images, asked.questions, parts["encoder"].config.size if asked.images else 0)
@@ -103,7 +102,7 @@ def _names_in_key() -> Iterator[None]:
 
 def image_tokens(parts: Mapping[str, nn.Module]) -> int:
     """Of one image, as the language model reads it; 0 for a model that sees nothing."""
-    return parts["encoder"].config.tokens_per_image // parts["projector"].config.shuffle ** 2 if "projector" in parts else 0
+    return parts["projector"].config.tokens(parts["projector"].config.reads(parts["encoder"].config)) if "projector" in parts else 0
 
 
 class Read(NamedTuple):

@@ -110,7 +110,7 @@ def modules(config: ModelConfig, vocabulary: int, compute: str, compiled: Compil
         if sizes and component.vocab:
             sizes = dataclasses.replace(sizes, vocab=vocabulary - (added[1] if added else 0) if component.vocab == -1 else component.vocab)
         if stored:
-            differ = [f"{key} {b}, not {a}" for key, a in vars(sizes or stored).items() if key not in ("mean", "std", "feature_layer", "lora", "added") and a != (b := vars(stored)[key])]
+            differ = [f"{key} {b}, not {a}" for key, a in vars(sizes or stored).items() if key not in ("mean", "std", "feature_layer", "lora", "added") and a != (b := vars(stored).get(key))]
             if differ:
                 raise UserError(f"model.{where}: {component.weights} has {', '.join(differ)} (variant '' takes the checkpoint's sizes)")
             sizes = stored
@@ -148,7 +148,7 @@ def modules(config: ModelConfig, vocabulary: int, compute: str, compiled: Compil
             if not config.decoder:
                 raise UserError("model.projector: leads to a language model, and the config has no model.decoder")
             kind = variant(config.projector, projector.VARIANTS, "projector")
-            out["projector"] = projector.Projector(kind, in_width=sizes.width, out_width=language.width, dtype=options["dtype"])
+            out["projector"] = projector.make(kind, sizes.width, language.width, **options)
         if config.text_tower:
             text = variant(config.text_tower, clip.VARIANTS, "text_tower")
             out["text_tower"] = clip.TextTower(text, segments=(text.layers,), **options)
@@ -238,7 +238,7 @@ def stage(name: str, config: StageConfig, available: dict[str, nn.Module], preci
         module = parts.pop("encoder")
         encoder = apart.encoder(module, abstract_params({"encoder": module}), by_layer, jnp.dtype(precision.frozen), mesh, where)
         by_layer = {path: label for path, label in by_layer.items() if path.split("/")[0] in parts}
-        shape = dataclasses.replace(shape, features=batches.Features(module.config.tokens_per_image, module.config.width, jnp.dtype(module.dtype)))
+        shape = dataclasses.replace(shape, features=batches.Features(parts["projector"].config.reads(module.config), module.config.width, jnp.dtype(module.dtype)))
     computing, attention = kernels.give(parts, config.attention, mesh, config.per_group, f"{where}.attention")
     model = join(computing)
     loss = loss_of(model, config.objective)

@@ -64,10 +64,12 @@ def once(stage: build.Stage, by_layer: dict[str, Any], data: Pipeline, root: epa
 
 def depends_on(stage: build.Stage, digest: str, data: Pipeline) -> dict[str, Any]:
     """Everything that features depend on but the image, as JSON. What a projector does with them is not among it."""
-    layout = {key: value for key, value in dataclasses.asdict(data.processor.layout).items() if key != "shuffle"}
+    layout = {key: value for key, value in dataclasses.asdict(data.processor.layout).items() if key not in ("shuffle", "tokens")}
     module = stage.encoder.module
     made_by = {"device": stage.mesh.devices.flat[0].device_kind, **{name: importlib.metadata.version(name) for name in ("jaxlib", "pillow")}}
-    return {"format": FORMAT, "encoder_sha256": digest, "config": dataclasses.asdict(module.config), "blocks": sum(module.segments), "layout": layout,
+    read = stage.shape.features.patches
+    beside = {} if read == module.config.tokens_per_image else {"tokens": read}  # a class token
+    return {"format": FORMAT, "encoder_sha256": digest, "config": dataclasses.asdict(module.config), "blocks": sum(module.segments), "layout": layout, **beside,
             "compute": stage.shape.features.dtype.name, "made_by": made_by}
 
 
@@ -102,7 +104,7 @@ def _encode(stage: build.Stage, params: dict[str, jax.Array], missing: dict[str,
     place, n, tree = sharding.batch(stage.mesh), stage.shape.size, param_rules.unflatten(params)["encoder"]
     like = jax.ShapeDtypeStruct((at_once, n, n, 3), np.uint8, sharding=place)
     with build.context(stage.mesh):
-        program = jax.jit(lambda own, pixels: vlm.features(stage.encoder.module, own, pixels), out_shardings=place).lower(tree, like).compile()
+        program = jax.jit(lambda own, pixels: vlm.features(stage.encoder.module, own, pixels, tokens=stage.shape.features.patches), out_shardings=place).lower(tree, like).compile()
 
     def prepare(entry: tuple[str, Shown]) -> np.ndarray | UserError:
         sha, (source, name) = entry

@@ -25,6 +25,9 @@ from vlmjax.train.checkpoint import Checkpoints
 # Leaves of added tokens: the table they extend, and the axis of its tokens.
 ADDED = {"decoder/added_embed": ("decoder/embed", 0), "decoder/added_head": ("decoder/head", 1)}
 
+# Of a Q-Former, what leads to the language model: a checkpoint with one of another kind is read without it (weights/blip2.py).
+LEADS = "projector/linear_0/"
+
 
 @dataclasses.dataclass(frozen=True)
 class Truth:
@@ -61,13 +64,13 @@ class Truth:
         return {path: leaves[path] for path in owners}
 
     def _initial(self, name: str) -> dict[str, Any]:
-        """A component as it begins: its checkpoint, or a pure function of (seed, name), the same on every mesh. Adapters and added
-        tokens that the checkpoint lacks are new."""
+        """A component as it begins: its checkpoint, or a pure function of (seed, name), the same on every mesh. Adapters, added
+        tokens and the map to another language model that the checkpoint lacks are new."""
         like = stacks.expand(_abstract(self.modules[name], name))
         if name not in self.sources:
             return self._random(name, like)
         read = self.sources[name]()
-        new = {path: leaf for path, leaf in like.items() if (lora.is_adapter(path) or path in ADDED) and path not in read}
+        new = {path: leaf for path, leaf in like.items() if (lora.is_adapter(path) or path in ADDED or path.startswith(LEADS)) and path not in read}
         stored = {path: leaf for path, leaf in like.items() if path not in new}
         if wrong := [path for path, leaf in stored.items() if path not in read or read[path].shape != leaf.shape]:
             raise UserError(f"model.{name}.weights: {wrong[0]} is not there in the shape {list(like[wrong[0]].shape)} that the config asks for")

@@ -57,7 +57,8 @@ class Config:
 @dataclasses.dataclass(frozen=True)
 class Family:
     """components: what its models are made of. sizes: config.json → {component: its config dataclass}. config: the inverse, for writing. layouts: {name: table}, of which the first is
-    written. defaults: of the keys at the top of config.json. ignored: patterns of tensors that hold no parameter. aliases: tensors that
+    written. defaults: of the keys at the top of config.json. ignored: patterns of tensors that hold no parameter. others: patterns of the tensors of language models that are not ours,
+    and of what leads to them; `sizes` then has no decoder, and these are left. aliases: tensors that
     repeat another one, and must equal it. image_key: under which config.json has the
     id of the image token. misfit: of sizes, why nobody else's code computes them under this name; empty where it does. A leaf that a table calls `carried/…` is in the files but computed with by no component:
     it is kept, if it is there, for writing only."""
@@ -69,6 +70,7 @@ class Family:
     layouts: Mapping[str, tuple[Entry, ...]]
     defaults: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     ignored: tuple[str, ...] = ()
+    others: tuple[str, ...] = ()
     aliases: tuple[tuple[str, str], ...] = ()
     image_key: str = ""
     misfit: Callable[[Mapping[str, Any]], str] = lambda sizes: ""
@@ -83,12 +85,13 @@ class Family:
         carried = {path: tensors[entry.foreign] for entry in layout for path in entry.paths if path.startswith(CARRIED) and entry.foreign in tensors}
         abstract = {**abstract, **carried}
         names = {entry.foreign for entry in table.expand(layout, abstract)}
-        for copy, original in self.aliases:
+        left = () if any(path.startswith("decoder/") for path in abstract) else self.others
+        for copy, original in () if left else self.aliases:
             if copy in tensors and copy not in names and original in tensors:
                 if not np.array_equal(tensors[copy], tensors[original]):
                     raise UserError(f"{where}: its config ties {copy} to {original}, but the file holds two different tensors")
                 tensors = {name: tensor for name, tensor in tensors.items() if name != copy}
-        return table.read(tensors, layout, abstract, where, self.ignored)
+        return table.read(tensors, layout, abstract, where, (*self.ignored, *left))
 
     def write(self, by_layer: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """{path by layer: parameter} → {name: tensor} in the layout of the present day."""

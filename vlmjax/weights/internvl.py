@@ -6,31 +6,23 @@ from vlmjax.models.projector import ProjectorConfig
 from vlmjax.models.vit import ViTConfig
 from vlmjax.weights import llama
 from vlmjax.weights.family import OUR_ACTIVATIONS, Config, Family
-from vlmjax.weights.table import AS_IS, CONV, FLAT, LINEAR, LINEAR_2, Entry, Form, prefixed
+from vlmjax.weights.table import CONV, FLAT, LEAD, LEAD_2, LINEAR, LINEAR_2, Entry, both, prefixed
 
 # transformers/models/internvl/configuration_internvl.py
 VISION_DEFAULTS = {"hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 24, "num_attention_heads": 16, "image_size": 448, "patch_size": 14, "hidden_act": "gelu",
                    "layer_norm_eps": 1e-6, "layer_scale_init_value": 0.1}
 DEFAULTS = {"projector_hidden_act": "gelu", "downsample_ratio": 0.5}
 
-_ONE = Form(lambda s: (1, 1, *s), lambda x, shape: x.reshape(shape), lambda x: x[None, None])  # [E] ↔ [1, 1, E]
-_TABLE = Form(lambda s: (1, *s), lambda x, shape: x[0], lambda x: x[None])  # [P+1, E] ↔ [1, P+1, E]
-
-
-def _both(foreign: str, ours: str, form: Form = AS_IS, leaf: str = "scale") -> tuple[Entry, ...]:
-    return Entry(f"{foreign}.weight", f"{ours}/{leaf}", form), Entry(f"{foreign}.bias", f"{ours}/bias")
-
-
 _BLOCK = (
     *(entry for n in "qkv" for entry in (Entry(f"attention.{n}_proj.weight", f"attention/{n}/kernel", LINEAR), Entry(f"attention.{n}_proj.bias", f"attention/{n}/bias", FLAT))),
-    *_both("attention.projection_layer", "attention/o", LINEAR_2, "kernel"), *_both("layernorm_before", "norm1"), *_both("layernorm_after", "norm2"),
-    *_both("mlp.fc1", "mlp/up", LINEAR, "kernel"), *_both("mlp.fc2", "mlp/down", LINEAR, "kernel"), Entry("lambda_1", "scale1"), Entry("lambda_2", "scale2"),
+    *both("attention.projection_layer", "attention/o", LINEAR_2, "kernel"), *both("layernorm_before", "norm1"), *both("layernorm_after", "norm2"),
+    *both("mlp.fc1", "mlp/up", LINEAR, "kernel"), *both("mlp.fc2", "mlp/down", LINEAR, "kernel"), Entry("lambda_1", "scale1"), Entry("lambda_2", "scale2"),
 )  # fmt: skip
 _VISION = (
-    Entry("embeddings.cls_token", "class_token", _ONE), Entry("embeddings.position_embeddings", "position_embed", _TABLE),
-    *_both("embeddings.patch_embeddings.projection", "patch_embed", CONV, "kernel"), *prefixed(_BLOCK, "encoder.layer.{i}.", "layers/{i}/"),
+    Entry("embeddings.cls_token", "class_token", LEAD_2), Entry("embeddings.position_embeddings", "position_embed", LEAD),
+    *both("embeddings.patch_embeddings.projection", "patch_embed", CONV, "kernel"), *prefixed(_BLOCK, "encoder.layer.{i}.", "layers/{i}/"),
 )  # fmt: skip
-_PROJECTOR = (*_both("layer_norm", "pre_norm"), *_both("linear_1", "linear_0", LINEAR, "kernel"), *_both("linear_2", "linear_1", LINEAR, "kernel"))
+_PROJECTOR = (*both("layer_norm", "pre_norm"), *both("linear_1", "linear_0", LINEAR, "kernel"), *both("linear_2", "linear_1", LINEAR, "kernel"))
 
 
 def _layout(prefix: str, language: str, head: str) -> tuple[Entry, ...]:
@@ -73,6 +65,8 @@ def _config(sizes: Mapping[str, Any]) -> dict[str, Any]:
 
 def _misfit(sizes: Mapping[str, Any]) -> str:
     v, projector = sizes["encoder"], sizes["projector"]
+    if projector.kind != "mlp":
+        return f"the projector is a {projector.kind}"
     if not (v.class_token and v.patch_bias) or v.pre_norm or v.final_norm or v.layer_scale is None or v.qkv_bias not in ((), ("q", "k", "v")) or v.feature_layer != -1:
         return "the encoder is not built like InternViT (class token, bias of patches, layer scale, no norm before or behind the blocks, of which the last is read)"
     return "" if projector.depth == 2 and projector.norm else "the projector is not InternVL's (a norm and two linear maps)"

@@ -91,7 +91,9 @@ def _config(sizes: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _misfit(sizes: Mapping[str, Any]) -> str:
-    if sizes["projector"].shuffle > 1 or sizes["projector"].norm:
+    if sizes["projector"].kind != "mlp":
+        return f"neither transformers' LLaVA nor LLaVA's own code has a {sizes['projector'].kind} as projector"
+    if sizes["projector"].shuffle > 1 or sizes["projector"].join > 1 or sizes["projector"].norm:
         return "neither transformers' LLaVA nor LLaVA's own code joins neighbouring patches (shuffle) or has a norm before its projector"
     return clip.vision_misfit(sizes["encoder"])
 

@@ -1,6 +1,6 @@
 """Name tables: tensors of a published checkpoint ↔ parameters by layer path, read in both directions.
 
-A line of a table says where a tensor goes and how it lies there; `{i}` stands for the layer:
+A line of a table says where a tensor goes and how it lies there; `{i}` stands for the layer, and where our layers are pairs of the file's, `{2i}` and `{2i+1}` for these:
 
     Entry("model.layers.{i}.self_attn.q_proj.weight", "decoder/layers/{i}/attention/q/kernel", LINEAR)
 
@@ -39,6 +39,8 @@ def _linear(inputs: int) -> Form:
 
 AS_IS = Form(lambda shape: shape, lambda x, shape: x, lambda x: x)
 LINEAR, LINEAR_2 = _linear(1), _linear(2)
+LEAD = Form(lambda s: (1, *s), lambda x, shape: x[0], lambda x: x[None])  # [P, E] ↔ [1, P, E]
+LEAD_2 = Form(lambda s: (1, 1, *s), lambda x, shape: x[0, 0], lambda x: x[None, None])  # [E] ↔ [1, 1, E]
 FLAT = Form(lambda shape: (math.prod(shape),), lambda x, shape: x.reshape(shape), lambda x: x.reshape(-1))  # biases of heads: [N, H] ↔ [N·H]
 CONV = Form(lambda s: (s[3], s[2], s[0], s[1]), lambda x, shape: x.transpose(2, 3, 1, 0), lambda x: x.transpose(3, 2, 0, 1))  # [h, w, c, E] ↔ [E, c, h, w]
 # LINEAR of a [D, N, H] whose file rotates neighbouring rows of a head (2j and 2j+1) where we rotate its halves (j and j + H/2). No view: a copy.
@@ -79,7 +81,10 @@ class Entry:
         return (self.ours,) if isinstance(self.ours, str) else self.ours
 
     def of_layer(self, i: int) -> "Entry":
-        return Entry(self.foreign.replace("{i}", str(i)), tuple(path.replace("{i}", str(i)) for path in self.paths), self.form)
+        foreign = self.foreign
+        for sign, layer in (("{i}", i), ("{2i}", 2 * i), ("{2i+1}", 2 * i + 1)):
+            foreign = foreign.replace(sign, str(layer))
+        return Entry(foreign, tuple(path.replace("{i}", str(i)) for path in self.paths), self.form)
 
 
 def prefixed(entries: Iterable[Entry], foreign: str, ours: str = "") -> tuple[Entry, ...]:
@@ -87,11 +92,16 @@ def prefixed(entries: Iterable[Entry], foreign: str, ours: str = "") -> tuple[En
     return tuple(Entry(foreign + e.foreign, tuple(ours + path for path in e.paths), e.form) for e in entries)
 
 
+def both(foreign: str, ours: str, form: Form = AS_IS, leaf: str = "scale") -> tuple[Entry, ...]:
+    """The weight and the bias of a norm, or, with a form and leaf="kernel", of a layer."""
+    return Entry(f"{foreign}.weight", f"{ours}/{leaf}", form), Entry(f"{foreign}.bias", f"{ours}/bias")
+
+
 def expand(entries: Iterable[Entry], paths: Iterable[str]) -> list[Entry]:
     """One entry per tensor, for all layers that `paths` (by layer) have. An entry none of whose paths exist is left out."""
     paths, out = set(paths), []
     for entry in entries:
-        if "{i}" not in entry.foreign:
+        if "{i}" not in entry.paths[0]:
             out += [entry] if paths.issuperset(entry.paths) else []
             continue
         i = 0
