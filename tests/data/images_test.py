@@ -16,7 +16,7 @@ NOISE = np.random.default_rng(0).integers(0, 256, (8, 8, 3), np.uint8)
 
 def test_an_image_that_fits_is_left_alone():
     for resize in ("crop", "pad", "squash"):
-        np.testing.assert_array_equal(prepare(png(NOISE), ImageLayout(8, 4, resize)), NOISE)
+        np.testing.assert_array_equal(prepare(png(NOISE), ImageLayout(8, 4, resize)), NOISE[None])
 
 
 def test_crop_pad_and_squash_of_a_wide_image():

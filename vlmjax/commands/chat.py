@@ -62,7 +62,7 @@ class Conversation:
     waiting: tuple[Picture, ...] = ()
 
     def show(self, images: list[bytes]) -> None:
-        self.waiting += tuple(self.model.pixels(image) for image in images)
+        self.waiting += tuple(self.model.tiles(image) for image in images)
 
     def ask(self, question: str) -> Iterator[str]:
         """The answer, piece by piece; a question that cannot be asked, or whose answer is not waited for, changes nothing."""

@@ -93,7 +93,7 @@ def train(node: Any, changed: dict[str, list], workdir: str, data_dir: str) -> N
         missing = job.share(lambda: [task for task in config.evaluate.after.get(name, ()) if task not in runner.read_results(workdir)])
         if missing or position + 1 == len(config.run) and not job.share((workdir / "model" / "config.json").exists):
             flat = truth.load(used, finished)
-            model = bundles.make(modules, flat, tokenizer, templates[name], common.layout(encoder, projector, config.stages[name].resize), made.answering)
+            model = bundles.make(modules, flat, tokenizer, templates[name], common.layout(encoder, projector, config.stages[name]), made.answering)
             for task in missing:
                 score(model, task, config.evaluate, data_dir, workdir, job)
             if position + 1 == len(config.run):

@@ -32,11 +32,14 @@ def measure(bundle: Bundle, task: Task, source: Source, items: Sequence[Item], p
             progress: Callable[[int, int], None] = lambda done, total: None) -> dict[str, Any] | None:
     """`maps/TASK.json` of up to `each` wrong and `each` right answers of `predictions` (runner.evaluate), drawn as the report draws its gallery.
 
-    None where there is nothing to measure: no language model that sees, or fewer than FEWEST images (which is said). left_out: answers that cannot be laid out, and why. progress: called with (rows computed, rows).
+    None where there is nothing to measure: no language model that sees, or (which is said) images that are cut into tiles, or fewer than FEWEST. left_out: answers that cannot be laid out, and why. progress: called with (rows computed, rows).
     """
     real = [row for row in predictions if row["control"] == "real" and row["image"] is not None]
     images = list(dict.fromkeys(row["image"] for row in real))
     if task.choices or bundle.vlm is None or bundle.vlm.encoder is None or not images:
+        return None
+    if bundle.layout.tiles > 1:
+        say(f"{task.name}: no heat maps: they are of images that are one tile, and this model cuts an image into up to {bundle.layout.tiles}")
         return None
     if len(images) < FEWEST:
         say(f"{task.name}: no heat maps: the mean token is one of at least {FEWEST} images, and the answers are about {len(images)}")
