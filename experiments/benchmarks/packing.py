@@ -6,7 +6,7 @@ prompt before it, numbers of conversations per source close to the published one
     python experiments/benchmarks/packing.py [--length=4096] [--images=M --targets=S] [--image=576] [--share=1.0] [--seed=0]
 
 Budgets of images and supervised tokens are chosen where they are not given (experiments/llava_1_5.py: --length=2048 --images=2 --targets=1472;
-experiments/internvl.py: --length=4096 --images=8 --targets=2560 --image=258). What no row can hold is left out.
+experiments/internvl.py: --length=16384 --images=4 --targets=2560 --image=3330, an image of 13 tiles). What no row can hold is left out.
 """
 import argparse
 import resource

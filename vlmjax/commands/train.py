@@ -18,6 +18,7 @@ from vlmjax.commands.report import image_reader
 from vlmjax.data.pipeline import Pipeline
 from vlmjax.errors import UserError
 from vlmjax.evaluate import runner
+from vlmjax.hosts import Job
 from vlmjax.train import build, encode, loop, metrics, record, speed
 from vlmjax.train.checkpoint import Checkpoints
 from vlmjax.train.claim import claim
@@ -56,6 +57,7 @@ def train(node: Any, changed: dict[str, list], workdir: str, data_dir: str) -> N
         if set(config.run) - record.finished(log).keys():
             seen = preflight.check(made, data_dir, known.append)
         stages = made.stages
+    same_rows(job, made.data)
     mesh, tokenizer, checkpoints, modules, templates, data = made.mesh, made.tokenizer, made.checkpoints, made.modules, made.templates, made.data
     encoder, projector = made.sizes
     used = [name for name in modules if any(name in stage.reads for stage in stages.values())]
@@ -105,6 +107,14 @@ def train(node: Any, changed: dict[str, list], workdir: str, data_dir: str) -> N
     if jax.process_index() == 0:
         say(runner.table(runner.read_results(workdir) or {}))
         say(f"report: {report.write(workdir, image_reader(data_dir, config.evaluate.split))}")
+
+
+def same_rows(job: Job, data: dict[str, Pipeline]) -> None:
+    """Every host plans for itself; what it has read, sizes of images for their tiles among it, has to be what the others have."""
+    for name, pipeline in data.items():
+        if len(set(job.gather(pipeline.table.digest()))) > 1:
+            raise UserError(f"stages.{name}.data: hosts found examples or images of different sizes, as when a file is missing on one of them; see that all read the same files, "
+                            "or build the set once: vlmjax data build")
 
 
 def encode_once(stage: build.Stage, truth: Truth, finished: Iterable[str], data: Pipeline) -> dict[str, Any]:

@@ -1,9 +1,12 @@
 """What every example costs, as a table: all that planning reads of a data set, whatever its size."""
 import dataclasses
+import zlib
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
+
+COLUMNS = ("head", "tail", "supervised", "images", "group")
 
 
 class Lengths(NamedTuple):
@@ -35,6 +38,10 @@ class LengthTable:
     def __len__(self) -> int:
         return len(self.tail)
 
+    def digest(self) -> int:
+        """A checksum of all that rows are planned by."""
+        return zlib.crc32(b"".join(np.ascontiguousarray(getattr(self, name), np.int32).tobytes() for name in COLUMNS))
+
     def need(self, i: int) -> tuple[int, int, int]:
         """(tokens, images, supervised tokens) of example i in a row of its own."""
         return int(self.head[i] + self.tail[i]), int(self.images[i]), int(self.supervised[i])
@@ -42,7 +49,7 @@ class LengthTable:
 
 def join(tables: Sequence[LengthTable]) -> LengthTable:
     """One table of all examples, one source after the other; groups stay apart."""
-    columns = {name: np.concatenate([getattr(table, name) for table in tables]) for name in ("head", "tail", "supervised", "images")}
+    columns = {name: np.concatenate([getattr(table, name) for table in tables]) for name in COLUMNS[:-1]}
     groups, faults, first, last = [], {}, 0, 0
     for table in tables:
         groups.append(table.group + last)

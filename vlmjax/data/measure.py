@@ -9,7 +9,7 @@ from etils import epath
 
 from vlmjax import files
 from vlmjax.data.example import Source
-from vlmjax.data.lengths import LengthTable
+from vlmjax.data.lengths import COLUMNS, LengthTable
 from vlmjax.data.processor import Processor
 from vlmjax.data.tiles import Tiles
 from vlmjax.errors import UserError
@@ -17,7 +17,6 @@ from vlmjax.errors import UserError
 # Goes up when a change of conversation.py or processor.py gives the same turns other tokens.
 VERSION = 1
 SHOWN = "images.npz"  # images: of each example; shown: which of the set's they are, one after the other
-_COLUMNS = ("head", "tail", "supervised", "images", "group")
 
 
 def table(source: Source, processor: Processor, objective: str, length: int, tiles: Tiles | None = None) -> LengthTable:
@@ -65,7 +64,7 @@ def fingerprint(processor: Processor) -> str:
 
 def _save(path: epath.Path, measured: LengthTable, processor: Processor) -> None:
     """Image tokens are taken out of the heads, so that one table serves every encoder."""
-    columns = {name: getattr(measured, name) for name in _COLUMNS}
+    columns = {name: getattr(measured, name) for name in COLUMNS}
     columns["head"] = measured.head - measured.images * processor.tokens_per_image
     _write(path, **columns, faults=np.array(list(measured.faults), np.int64), reasons=np.array(list(measured.faults.values()), str))
 
@@ -81,7 +80,7 @@ def _write(path: epath.Path, **columns: np.ndarray) -> None:
 
 def _load(path: epath.Path, processor: Processor) -> LengthTable:
     held = files.read_npz(path)
-    columns = {name: held[name] for name in _COLUMNS}
+    columns = {name: held[name] for name in COLUMNS}
     columns["head"] = held["head"] + held["images"] * processor.tokens_per_image
     return LengthTable(**columns, faults=dict(zip(held["faults"].tolist(), held["reasons"].tolist())))
 
@@ -89,5 +88,5 @@ def _load(path: epath.Path, processor: Processor) -> LengthTable:
 def _part(whole: LengthTable, part: range) -> LengthTable:
     if len(part) == len(whole):
         return whole
-    cut = {name: getattr(whole, name)[part.start : part.stop] for name in _COLUMNS}
+    cut = {name: getattr(whole, name)[part.start : part.stop] for name in COLUMNS}
     return LengthTable(**cut, faults={i - part.start: reason for i, reason in whole.faults.items() if i in part})
