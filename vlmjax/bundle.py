@@ -90,7 +90,7 @@ class Bundle:
         encoded = self.processor.encode(turns, True, tiles)
         length, keys = len(encoded.head.tokens) + len(encoded.tail), tuple(map(str, range(len(images))))
         T = _BUCKET * 2 ** max(0, (-(-length // _BUCKET) - 1).bit_length())  # doubling: a conversation that grows is compiled for a few lengths
-        return stack([self.processor.prompt_row([(keys, [turns])], T, sum(tiles), 1, [tiles])[0]]) | self.pack_pixels([shown], sum(tiles))
+        return stack([self.processor.prompt_row([(keys, [turns])], T, sum(tiles), 1, [tiles])[0]]) | self.pack_pixels([list(itertools.chain(*shown))], sum(tiles))
 
     def logits(self, prompt: str, images: Sequence[Picture] | None = None) -> np.ndarray:
         """f32[T, V] after each token of a raw prompt (see `generate`); T counts the tokens of its images."""
@@ -208,15 +208,16 @@ class Bundle:
             groups.append((tuple(map(str, range(len(own)))), [turns]))
         T, M = -(-max(lengths) // _BUCKET) * _BUCKET, max(map(sum, tiles))
         batch = stack([raw.prompt_row([group], T, M, 1, [own])[0] for group, own in zip(groups, tiles)])
-        return batch | self.pack_pixels(shown, M), lengths
+        return batch | self.pack_pixels([list(itertools.chain(*own)) for own in shown], M), lengths
 
     def pack_pixels(self, images: Sequence[Sequence[np.ndarray]], most: int) -> dict[str, np.ndarray]:
-        """u8[n, size, size, 3] (`tiles`) images of each row → `pixels` u8[B, most, size, size, 3] and `image_mask`."""
+        """u8[size, size, 3] images, or tiles of them, of each row → `pixels` u8[B, most, size, size, 3] and `image_mask`."""
         size = self.layout.size if self.layout else 0
         pixels, mask = np.zeros((len(images), most, size, size, 3), np.uint8), np.zeros((len(images), most), bool)
         for row, own in enumerate(images):
-            for i, tile in enumerate(itertools.chain.from_iterable(own)):
-                pixels[row, i], mask[row, i] = tile, True
+            mask[row, : len(own)] = True
+            for i, image in enumerate(own):
+                pixels[row, i] = image
         return {"pixels": pixels, "image_mask": mask}
 
     def run(self, name: Any, fn: Callable, batch: Mapping[str, np.ndarray], *whole: np.ndarray) -> np.ndarray:

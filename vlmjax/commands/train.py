@@ -82,7 +82,7 @@ def train(node: Any, changed: dict[str, list], workdir: str, data_dir: str) -> N
             saved = Checkpoints(workdir, name, config.checkpoint.keep, config.checkpoint.keep_every)
             say(f"{name}: {'starts' if saved.latest() is None else f'resumes at step {saved.latest()}'}")
             owners = truth.owners(stages[name].reads, record.finished(log))
-            about, encoded = {"fingerprint": log["fingerprint"], "config": mine["config"], "from": owners_by_component(owners)}, {}
+            about, encoded = {"fingerprint": log["fingerprint"], "config": mine["config"], "from": owners_by_component(owners), "lengths": data[name].table.digest()}, {}
             if stages[name].encoder:
                 encoded = {"encoded_once": encode_once(stages[name], truth, record.finished(log), data[name])}
                 about["encoder_sha256"] = encoded["encoded_once"]["encoder_sha256"]
@@ -95,7 +95,8 @@ def train(node: Any, changed: dict[str, list], workdir: str, data_dir: str) -> N
         missing = job.share(lambda: [task for task in config.evaluate.after.get(name, ()) if task not in runner.read_results(workdir)])
         if missing or position + 1 == len(config.run) and not job.share((workdir / "model" / "config.json").exists):
             flat = truth.load(used, finished)
-            model = bundles.make(modules, flat, tokenizer, templates[name], common.layout(encoder, projector, config.stages[name]), made.answering)
+            stage = config.stages[name]
+            model = bundles.make(modules, flat, tokenizer, templates[name], common.layout(encoder, projector, stage.resize, stage.tiles), made.answering)
             for task in missing:
                 score(model, task, config.evaluate, data_dir, workdir, job)
             if position + 1 == len(config.run):

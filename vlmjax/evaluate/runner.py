@@ -169,8 +169,8 @@ def _generate(bundle: Bundle, task: Task, source: Source, requests: Sequence[Req
         keys = [() if row[0].shown is None else (row[0].shown,) for row in part]
         laid = [bundle.processor.prompt_row([(own, [r.turns for r in row])], T, M, Q, [row[0].counts])[0] for own, row in zip(keys, part)]
         fill = min(batch_rows, len(rows)) - len(part)  # empty rows, so that the last batch has the shape of the others
-        shown = [[_tiles(bundle, source, row[0]) for _ in own] for own, row in zip(keys, part)]
-        batch = stack(laid + [empty] * fill) | bundle.pack_pixels(shown + [[]] * fill, M)
+        shown = [_tiles(bundle, source, row[0]) if own else () for own, row in zip(keys, part)]
+        batch = stack(laid + [empty] * fill) | bundle.pack_pixels(shown + [()] * fill, M)
         texts = [bundle.text(answer) for row, ids in zip(part, bundle.answer(batch, task.max_new_tokens)) for answer in ids[: len(row)]]
         answers.update(zip(itertools.chain(*part), texts))
         kept.add(start, texts)

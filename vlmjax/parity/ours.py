@@ -86,7 +86,7 @@ def language_model(model: Bundle, prompts: Sequence[tuple[str, Sequence[bytes]]]
     tiles = tuple(map(len, shown))
     need = raw.lengths(example, tiles)
     row, _ = raw.row([[example]], need.head + need.tail, need.images, need.supervised, tiles=[tiles])
-    batch = stack([row]) | model.pack_pixels([shown], need.images)
+    batch = stack([row]) | model.pack_pixels([[tile for image in shown for tile in image]], need.images)
 
     next_token = build.loss_of(model.vlm, "next_token")
 
