@@ -99,7 +99,7 @@ def main() -> int:
     print("| rows | examples a head | T | M | S | rows | examples a row | tokens real | image slots real | supervised slots real | to choose M and S, s | to plan an epoch, s |")
     print("|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|")
     alone = packing.Plan(drawn, np.arange(len(drawn) + 1), np.arange(len(drawn) + 1))
-    line("one example each", 1, tokens[drawn].max(), packing.Budget(1, int(table.supervised[drawn].max())), alone, table, "", "")
+    line("one example each", 1, int(tokens[drawn].max()), packing.Budget(1, int(table.supervised[drawn].max())), alone, table, "", "")
     for per_group in (1, 8):
         start = time.process_time()
         budget = packing.Budget(args.images, args.targets) if args.images and args.targets else packing.choose(table, drawn, args.length, per_group)

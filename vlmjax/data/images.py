@@ -12,9 +12,9 @@ from vlmjax.layout import ImageLayout
 # what it is converted to.
 MAX_PIXELS = 12_000 * 12_000
 
-# Formats whose header has the size that decoding ends with. A PNG says where up is in a chunk that may follow its pixels, so one with such chunks is decoded.
+# Formats whose header has the size that decoding ends with. A PNG may say where up is behind its pixels, in one of the ways that Pillow reads, so one that does is decoded.
 _SIZED = ("BMP", "GIF", "JPEG", "MPO", "PNG", "PPM", "WEBP")
-_PNG_TEXTS = (b"eXIf", b"iTXt", b"tEXt", b"zTXt")
+_PNG_TURNS = (b"eXIf", b"Raw profile type exif", b"XML:com.adobe.xmp")
 
 
 def decode(data: bytes) -> Image.Image:
@@ -102,7 +102,7 @@ def size(data: bytes) -> tuple[int, int]:
     try:
         image = _open(data)
         kind = image.format
-        if kind not in _SIZED or kind == "PNG" and any(mark in data for mark in _PNG_TEXTS):
+        if kind not in _SIZED or kind == "PNG" and any(mark in data for mark in _PNG_TURNS):
             return decode(data).size
         turned = image.getexif().get(ExifTags.Base.Orientation, 1) >= 5 if kind != "PNG" else False
         return image.size[::-1] if turned else image.size

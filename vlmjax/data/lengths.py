@@ -24,7 +24,8 @@ class LengthTable:
     """One number per example in each column, all i32[N].
 
     head: tokens up to the last image, image tokens included, which the examples of a group share; 0 without images. tail: tokens after
-    it. supervised: supervised tokens. images: images, each tile of one and its thumbnail counted. group: examples with the same number show the same images behind the same text.
+    it. supervised: supervised tokens. images: images, each tile of one and its thumbnail counted. group: examples with the same number show
+    the same images behind the same text.
     faults: {index: reason} of examples that cost nothing, because they cannot be shown at all.
     """
 

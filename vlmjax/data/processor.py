@@ -18,6 +18,7 @@ from vlmjax.layout import ImageLayout
 # Distinct conversations whose tokens are kept. Epochs of a small data set tokenise nothing twice; a large one pays as it goes.
 _CACHED = 1 << 15
 
+
 @dataclasses.dataclass(frozen=True)
 class Head:
     """Everything up to the last image: tokens i32[h], and slots i32[h] into the image tokens of this example (−1: text)."""
@@ -76,8 +77,8 @@ class Processor:
         return Lengths(len(encoded.head.tokens), len(encoded.tail), len(encoded.targets), sum(tiles) or len(example.images))
 
     def measure(self, examples: Sequence[Example]) -> LengthTable:
-        """The table of these examples, each image as one tile (see `cut`). One that cannot be laid out (no answer, a special token spelled out) is a fault of the table. Examples
-        that can share a head have one group, numbered by first appearance; an example without images shares nothing."""
+        """The table of these examples, each image as one tile (see `cut`). One that cannot be laid out (no answer, a special token spelled out) is a fault
+        of the table. Examples that can share a head have one group, numbered by first appearance; an example without images shares nothing."""
         columns = np.zeros((4, len(examples)), np.int32)
         numbers, groups, faults = np.zeros(len(examples), np.int32), {}, {}
         for i, example in enumerate(examples):

@@ -32,7 +32,8 @@ def measure(bundle: Bundle, task: Task, source: Source, items: Sequence[Item], p
             progress: Callable[[int, int], None] = lambda done, total: None) -> dict[str, Any] | None:
     """`maps/TASK.json` of up to `each` wrong and `each` right answers of `predictions` (runner.evaluate), drawn as the report draws its gallery.
 
-    None where there is nothing to measure: no language model that sees, or (which is said) images that are cut into tiles, or fewer than FEWEST. left_out: answers that cannot be laid out, and why. progress: called with (rows computed, rows).
+    None where there is nothing to measure: no language model that sees, or (which is said) images that are cut into tiles, or fewer than FEWEST. left_out:
+    answers that cannot be laid out, and why. progress: called with (rows computed, rows).
     """
     real = [row for row in predictions if row["control"] == "real" and row["image"] is not None]
     images = list(dict.fromkeys(row["image"] for row in real))

@@ -47,8 +47,9 @@ def evaluate(bundle: Bundle, task: Task, data_dir: str, split: str = "test", con
     """→ (the task's entry of results.json, predictions: one dict per item and control).
 
     limit: the first so many items. sample: so many, of images drawn by `seed` (see `draw`). seed: also of the derangement of `shuffled`, which is over the
-    images of the whole split. length: a question whose prompt and image need more tokens is refused; MAX_LENGTH, and what more tiles of an image need. progress: called with (requests answered, requests) after each batch. kept: what an
-    interrupted evaluation has answered, and where this one leaves what it answers (answers.py).
+    images of the whole split. length: a question whose prompt and image need more tokens is refused; None: MAX_LENGTH, and what more tiles of an image need.
+    progress: called with (requests answered, requests) after each batch. kept: what an interrupted evaluation has answered, and where this one leaves what
+    it answers (answers.py).
     """
     for control in controls:
         if control not in CONTROLS:

@@ -67,7 +67,8 @@ def config(layout: ImageLayout, tiles: bool = False) -> dict[str, Any]:
              "pad": {"size": {"shortest_edge": layout.size}, "do_pad": True, "do_center_crop": True, "crop_size": square},
              "squash": {"size": square, "do_center_crop": False}}
     kind = f"{TILING}ImageProcessor" if tiles else "LlavaImageProcessor" if layout.resize == "pad" else "CLIPImageProcessor"
-    return {"image_processor_type": kind, **({"crop_to_patches": layout.tiles > 1, "min_patches": 1, "max_patches": layout.tiles} if tiles else {}), "do_convert_rgb": True, "do_resize": True, "resample": BICUBIC,
+    cuts = {"crop_to_patches": layout.tiles > 1, "min_patches": 1, "max_patches": layout.tiles} if tiles else {}
+    return {"image_processor_type": kind, **cuts, "do_convert_rgb": True, "do_resize": True, "resample": BICUBIC,
             "do_rescale": True, "rescale_factor": 1 / 255, "do_normalize": True, "image_mean": list(layout.mean), "image_std": list(layout.std), **rules[layout.resize]}
 
 
