@@ -2,6 +2,8 @@
 
     python experiments/tables.py demo [--workdir=runs/demo]      after launch/demo.sh: the demo's scores, in README.md
     python experiments/tables.py smollm2 [--workdir=runs/smollm2] after launch/demo.sh smollm2: its scores and text ability, in experiments/README.md
+    python experiments/tables.py ablation [--workdir=runs/ablations/stages] after vlmjax ablate: which stages the demo needs, in README.md
+    python experiments/tables.py scenes [--workdir=runs/scenes]   after vlmjax diagnose: where the model of experiments/scenes.py fails, in README.md
     python experiments/tables.py plans                           after vlmjax plan --output=launch/plans: what slices cost, in launch/README.md
     python experiments/tables.py speed                           after experiments/benchmarks/speed.py: beside transformers, in experiments/README.md
     python experiments/tables.py loader                          after experiments/benchmarks/loader.py: beside Pillow alone, in experiments/README.md
@@ -48,6 +50,32 @@ def demo(workdir: pathlib.Path) -> str:
     lines += ["", f"Per cent ± one standard error (clustered by image). After `contrast`, zero-shot accuracy over 24 captions {zero_shot:.1f} %; after `align`, captions exactly "
               f"right {captions:.1f} %. Seconds: {seconds_of(record)}; {record['wall_seconds']:.0f} with the evaluations, on {record['devices']['count']} {record['devices']['kind']} device of a 2-core machine. "
               + made_by(record)]
+    return "\n".join(lines)
+
+
+def ablation(workdir: pathlib.Path) -> str:
+    """The table that `vlmjax ablate` wrote of the demo's last task, with the commit its runs were made by."""
+    found = json.loads((workdir / "ablation.json").read_text())
+    runs = [run for row in found["rows"].values() for run in row["runs"].values()]
+    (part,) = [part for part in ("\n\n" + (workdir / "ablation.md").read_text()).split("\n\n**") if part.startswith("easy_vqa**")]
+    notes = "".join(f" {note}." for note in found["notes"])
+    hours = sum(run["seconds"] for run in runs) / 3600
+    return f"**{part.split(chr(10) * 2 + 'not in')[0].rstrip()}\n\n{len(runs)} runs, {hours:.1f} hours of a 2-core machine with other work on it.{notes} " + made_by(runs[0])
+
+
+def scenes(workdir: pathlib.Path) -> str:
+    """What a diagnosis found in scenes like those of the training, and (comp) in scenes that ask for colors on shapes nothing else has."""
+    found, comp, record = (json.loads((workdir / name).read_text()) for name in ("diagnosis.json", "comp/diagnosis.json", "record.json"))
+    lines = ["| suite | right | chance | grey image | wrong image | whole sets | new pairs of color and shape | hardest level | easiest level |", "|---|---:|---:|---:|---:|---:|---:|---:|---:|"]
+    cell = lambda score: f"{100 * score['value']:.1f} ± {100 * score['stderr']:.1f}"
+    for name, entry in found.items():
+        scores = entry["scores"]
+        levels = sorted((score["value"], metric.split("/")[1]) for metric, score in scores["real"].items() if "/" in metric)
+        held = cell(comp[name]["scores"]["real"]["exact_match"]) if name in comp else "–"
+        lines.append(f"| {name} | {cell(scores['real']['exact_match'])} | {100 * entry['chance']:.1f} | {cell(scores['blind']['exact_match'])} | {cell(scores['shuffled']['exact_match'])} | "
+                     f"{cell(scores['real']['sets'])} | {held} | {levels[0][1]}: {100 * levels[0][0]:.0f} | {levels[-1][1]}: {100 * levels[-1][0]:.0f} |")
+    lines += ["", f"Per cent ± one standard error (scenes of a set depend on each other). It says yes to {100 * found['exists']['yes']:.0f} % of the questions for what is there; its numbers are off by {found['count']['error']:.2f} in the mean. "
+              f"Seconds: {seconds_of(record)}, on 2 cores with other work on them. " + made_by(record)]
     return "\n".join(lines)
 
 
@@ -126,13 +154,17 @@ def measured(name: str) -> str:
 
 if __name__ == "__main__":
     flags = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    flags.add_argument("table", choices=("demo", "smollm2", "plans", *MEASURED, "parity"))
+    flags.add_argument("table", choices=("demo", "smollm2", "ablation", "scenes", "plans", *MEASURED, "parity"))
     flags.add_argument("--workdir", type=pathlib.Path)
     args = flags.parse_args()
     if args.table == "demo":
         put(TOP / "README.md", "demo-table", demo(args.workdir or TOP / "runs" / "demo"))
     elif args.table == "smollm2":
         put(TOP / "experiments" / "README.md", "smollm2-table", smollm2(args.workdir or TOP / "runs" / "smollm2"))
+    elif args.table == "ablation":
+        put(TOP / "README.md", "ablation-table", ablation(args.workdir or TOP / "runs" / "ablations" / "stages"))
+    elif args.table == "scenes":
+        put(TOP / "README.md", "scenes-table", scenes(args.workdir or TOP / "runs" / "scenes"))
     elif args.table == "plans":
         put(TOP / "launch" / "README.md", "plan-table", plans())
     elif args.table in MEASURED:

@@ -11,7 +11,7 @@ from PIL import Image
 import vlmjax
 from tests.evaluate import tiny
 from tests.train import tiny as train_tiny
-from vlmjax import bundle, param_rules, pretrained, sharding
+from vlmjax import bundle, decode, param_rules, pretrained, sharding
 from vlmjax.data.example import Turn
 from vlmjax.errors import UserError
 from vlmjax.weights import store
@@ -69,7 +69,8 @@ def test_a_raw_prompt_is_continued_as_its_logits_say():
 
 def test_an_image_is_shown_in_tiles_and_its_tiles_are_the_image():
     """Two images of three and one places in one prompt; grown token by token, replied to, and given as what `tiles` made."""
-    model = dataclasses.replace(tiny.model(), layout=dataclasses.replace(tiny.LAYOUT, resize="squash", tiles=2))
+    plain = dataclasses.replace(tiny.model(), _programs={})
+    model = dataclasses.replace(plain, layout=dataclasses.replace(tiny.LAYOUT, resize="squash", tiles=2))
     wide = np.random.default_rng(1).integers(0, 256, (16, 40, 3), np.uint8)
     made = model.tiles(wide)
     assert made.shape == (3, 16, 16, 3) and model.tiles(made) is made and model.tiles(IMAGE).shape == (1, 16, 16, 3)
@@ -79,7 +80,7 @@ def test_an_image_is_shown_in_tiles_and_its_tiles_are_the_image():
     assert logits.shape == (1 + 12 + 4 + 4, 48)
     np.testing.assert_array_equal(model.logits(prompt, [made, IMAGE]), logits)
     # The same model without tiles, given each tile as an image of its own, computes the same.
-    np.testing.assert_allclose(tiny.model().logits("<image><image><image>is it red?<image>", [*made, IMAGE]), logits, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(plain.logits("<image><image><image>is it red?<image>", [*made, IMAGE]), logits, rtol=1e-5, atol=1e-5)
     assert model.generate([prompt, "what color is it?"], [images, []], 3)[0] == model.generate([prompt], [images], 3)[0]
     turns = (Turn("user", "<image>what color is it?"),)
     assert "".join(model.stream(turns, [wide], 3)) == model.reply(turns, [made], 3)
@@ -165,3 +166,11 @@ def test_a_mesh_changes_nothing(saved):
     assert again.mesh == mesh and again.params["decoder"]["embed"].sharding == split.params["decoder"]["embed"].sharding
 
 
+
+
+def test_a_program_is_compiled_once_for_all_temperatures():
+    model = tiny.model()
+    model.generate(PROMPTS[1:], None, 4, decode.Sampling(0.5, 3), seed=1)
+    programs = dict(model._programs)
+    model.generate(PROMPTS[1:], None, 4, decode.Sampling(2.0, 0, 0.9), seed=2)
+    assert model._programs == programs and [fn._cache_size() for fn in programs.values()] == [1] * len(programs)

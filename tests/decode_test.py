@@ -119,7 +119,7 @@ LOGITS = np.log(np.array([0.05, 0.4, 0.15, 0.3, 0.1]))
 def drawn(sampling, count=4000, seed=0):
     """Shares of the five tokens among so many draws: each question of a batch is a place of its own."""
     logits = jnp.broadcast_to(jnp.asarray(LOGITS, jnp.float32), (count // 2, 2, 5))
-    tokens = np.asarray(jax.jit(lambda seed: decode.choose(logits, sampling, seed, 3))(np.uint32(seed)))
+    tokens = np.asarray(jax.jit(lambda drawn: decode.choose(logits, drawn, 3))(sampling.drawn(seed)))
     assert tokens.shape == (count // 2, 2) and tokens.dtype == np.int32
     return np.bincount(tokens.ravel(), minlength=5) / count
 
@@ -138,7 +138,7 @@ def test_tokens_are_drawn_as_often_as_their_probability_says(sampling, expected)
 
 def test_what_is_drawn_hangs_on_seed_place_and_step_alone():
     model, sampling = tiny.model(), decode.Sampling(temperature=3.0)
-    draw = lambda batch, seed: np.asarray(jax.jit(decode.make_generate(model.vlm, NEW, (), sampling))(model.params, batch, np.uint32(seed)))
+    draw = lambda batch, seed: np.asarray(jax.jit(decode.make_generate(model.vlm, NEW, ()))(model.params, batch, sampling.drawn(seed)))
     one = draw(batch(), 1)
     np.testing.assert_array_equal(one, draw(batch(), 1))
     assert (one != draw(batch(), 2)).any() and (one != answers()).any()
@@ -152,7 +152,7 @@ def test_what_is_drawn_hangs_on_seed_place_and_step_alone():
 
 def test_nearly_nothing_left_to_draw_from_is_greedy():
     model = tiny.model()
-    found = jax.jit(decode.make_generate(model.vlm, NEW, (), decode.Sampling(top_k=1)))(model.params, batch(), np.uint32(5))
+    found = jax.jit(decode.make_generate(model.vlm, NEW, ()))(model.params, batch(), decode.Sampling(top_k=1).drawn(5))
     np.testing.assert_array_equal(found, answers())
 
 

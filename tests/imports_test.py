@@ -5,8 +5,8 @@ import pathlib
 PACKAGE = pathlib.Path(__file__).parent.parent / "vlmjax"
 
 # From the top down. A room may import from any layer below its own.
-LAYERS = (("__main__",), ("commands",), ("report", "plan"), ("evaluate", "parity"), ("export",), ("pretrained",), ("bundle",), ("train", "decode"), ("optim", "sharding", "kernels"),
-          ("data", "models", "weights", "losses"), ("config", "files", "param_rules", "layout"), ("stacks", "hosts"), ("errors", "__init__"))
+LAYERS = (("__main__",), ("commands",), ("report", "plan", "ablate", "serve"), ("evaluate", "parity"), ("export",), ("pretrained",), ("bundle",), ("train", "decode"), ("optim", "sharding", "kernels"),
+          ("data", "models", "weights", "losses"), ("config", "files", "param_rules", "layout"), ("stacks", "hosts", "sweep"), ("errors", "__init__"))
 ALSO = {("weights", "models")}  # name tables speak of the sizes of models
 LEVEL = {room: level for level, rooms in enumerate(LAYERS) for room in rooms}
 LONGEST = 350

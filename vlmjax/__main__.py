@@ -9,8 +9,9 @@ from typing import Any
 
 from vlmjax.errors import Stopped, UserError, did_you_mean
 
-COMMANDS = {"train": "train a model in stages, or resume", "preflight": "check a run's data before its first step, and show it", "evaluate": "score a model with controls", "report": "write report.html of a run", "chat": "talk with a model about images",
-            "plan": "does a run fit on a TPU slice, and what does it cost",
+COMMANDS = {"train": "train a model in stages, or resume", "preflight": "check a run's data before its first step, and show it", "evaluate": "score a model with controls", "diagnose": "where a model fails: what is there, how many, where, small things", "report": "write report.html of a run", "chat": "talk with a model about images",
+            "serve": "a model behind HTTP, as OpenAI's API, and a page",
+            "ablate": "train every row of a sweep under several seeds, and compare", "plan": "does a run fit on a TPU slice, and what does it cost",
             "data": "build and check data sets", "convert": "write a model as transformers reads it", "parity": "compare with transformers, stage by stage",
             "list": "what exists: encoders, projectors, decoders, tasks, TPU slices"}
 

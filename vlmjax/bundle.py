@@ -2,21 +2,20 @@
 import contextlib
 import dataclasses
 import functools
-import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding
-from PIL import Image
 
 from vlmjax import decode, kernels, param_rules, sharding, stacks
 from vlmjax.data import images as pictures
 from vlmjax.data.conversation import RAW, Template
 from vlmjax.data.example import IMAGE_MARK, Turn
+from vlmjax.data.images import Picture
 from vlmjax.data.processor import Processor
 from vlmjax.data.tokenizer import Tokenizer
 from vlmjax.errors import UserError
@@ -29,9 +28,16 @@ from vlmjax.models.vit import ViT
 from vlmjax.models.vlm import VLM
 from vlmjax.train import build
 
-Picture = Image.Image | bytes | np.ndarray
 ADAPTERS = ("on", "off", "merged")
 _BUCKET = 32  # raw prompts are padded to multiples of it, so that prompts of nearly one length share a compiled program
+
+
+class Piece(NamedTuple):
+    """What an answer grew by: text, empty while a token ends inside a character; tokens: so many it has; ended: by the model's own end."""
+
+    text: str
+    tokens: int
+    ended: bool
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,26 +77,32 @@ class Bundle:
 
     def reply(self, turns: Sequence[Turn], images: Sequence[Picture] = (), max_new_tokens: int = 256, sampling: decode.Sampling | None = None, seed: int = 0) -> str:
         """The answer to a conversation that ends with a turn of the user, in the model's template; `<image>` in the turns is the place of one of `images`."""
-        return self.text(self.answer(self._conversation(tuple(turns), images), max_new_tokens, sampling, seed)[0, 0])
+        return self.text(self.answer(self.conversation(tuple(turns), images), max_new_tokens, sampling, seed)[0, 0])
 
     def stream(self, turns: Sequence[Turn], images: Sequence[Picture] = (), max_new_tokens: int = 256, sampling: decode.Sampling | None = None, seed: int = 0) -> Iterator[str]:
         """`reply` while it is made: pieces that joined are the answer, one for each token but those that end inside a character."""
-        said = text = ""
-        for ids in self.grow(self._conversation(tuple(turns), images), max_new_tokens, sampling, seed):
-            text = self.text(ids[0, 0])
-            if not text.endswith("\ufffd"):
-                yield text[len(said) :]
-                said = text
-        yield text[len(said) :]
+        for piece in self.speak(self.conversation(tuple(turns), images), max_new_tokens, sampling, seed):
+            if piece.text:
+                yield piece.text
 
-    def _conversation(self, turns: tuple[Turn, ...], images: Sequence[Picture]) -> dict[str, np.ndarray]:
-        """A batch of one row."""
+    def speak(self, batch: Mapping[str, np.ndarray], max_new_tokens: int, sampling: decode.Sampling | None = None, seed: int = 0) -> Iterator["Piece"]:
+        """The answer to the one question of a batch, while it is made."""
+        said, text = "", ""
+        for count, ids in enumerate(self.grow(batch, max_new_tokens, sampling, seed), 1):
+            ended = bool(np.isin(ids[0, 0, :count], self.tokenizer.stops).any())
+            text = self.text(ids[0, 0])
+            whole = ended or count == max_new_tokens or not text.endswith("\ufffd")
+            yield Piece(text[len(said) :] if whole else "", count, ended)
+            said = text if whole else said
+
+    def conversation(self, turns: tuple[Turn, ...], images: Sequence[Picture]) -> dict[str, np.ndarray]:
+        """The batch of one row that asks for the answer to a conversation, in the model's template."""
         shown = [self.tiles(image) for image in images]
         tiles = tuple(map(len, shown))
         encoded = self.processor.encode(turns, True, tiles)
         length, keys = len(encoded.head.tokens) + len(encoded.tail), tuple(map(str, range(len(images))))
         T = _BUCKET * 2 ** max(0, (-(-length // _BUCKET) - 1).bit_length())  # doubling: a conversation that grows is compiled for a few lengths
-        return stack([self.processor.prompt_row([(keys, [turns])], T, sum(tiles), 1, [tiles])[0]]) | self.pack_pixels([list(itertools.chain(*shown))], sum(tiles))
+        return stack([self.processor.prompt_row([(keys, [turns])], T, sum(tiles), 1, [tiles])[0]]) | self.pack_pixels([[tile for image in shown for tile in image]], sum(tiles))
 
     def logits(self, prompt: str, images: Sequence[Picture] | None = None) -> np.ndarray:
         """f32[T, V] after each token of a raw prompt (see `generate`); T counts the tokens of its images."""
@@ -134,31 +146,31 @@ class Bundle:
     def answer(self, batch: Mapping[str, np.ndarray], max_new_tokens: int, sampling: decode.Sampling | None = None, seed: int = 0) -> np.ndarray:
         """i32[B, Q, max_new_tokens]: answers to the questions of each row (see decode.py), greedy or drawn by `sampling` and seed."""
         drawn = self._check_asked(max_new_tokens, sampling, seed)
-        return self.run(("answer", max_new_tokens, sampling), decode.make_generate(self.vlm, max_new_tokens, self.tokenizer.stops, sampling), batch, *drawn)
+        return self.run(("answer", max_new_tokens, sampling is None), decode.make_generate(self.vlm, max_new_tokens, self.tokenizer.stops), batch, *drawn)
 
     def grow(self, batch: Mapping[str, np.ndarray], max_new_tokens: int, sampling: decode.Sampling | None = None, seed: int = 0) -> Iterator[np.ndarray]:
         """`answer` after each token, until all have ended: i32[B, Q, max_new_tokens] with decode.AFTER_END where nothing stands yet."""
         drawn = self._check_asked(max_new_tokens, sampling, seed)
-        begin, extend = decode.make_steps(self.vlm, max_new_tokens, self.tokenizer.stops, sampling)
+        begin, extend = decode.make_steps(self.vlm, max_new_tokens, self.tokenizer.stops)
         rows = len(batch["tokens"])
         batch, drawn = self._placed(batch, drawn)
-        growing, asked = self._call(("begin", max_new_tokens, sampling), begin, self.params, batch, *drawn)
+        growing, asked = self._call(("begin", max_new_tokens, sampling is None), begin, self.params, batch, *drawn)
         for tokens in range(1, max_new_tokens + 1):
             if tokens > 1:
-                growing = self._call(("extend", max_new_tokens, sampling), extend, self.params, growing, asked, np.int32(tokens), *drawn, donate=1)
+                growing = self._call(("extend", max_new_tokens, sampling is None), extend, self.params, growing, asked, np.int32(tokens), *drawn, donate=1)
             yield np.asarray(growing.answers)[:rows]
             if np.asarray(growing.ended)[:rows].all():
                 return
 
-    def _check_asked(self, max_new_tokens: int, sampling: decode.Sampling | None, seed: int) -> tuple[np.uint32, ...]:
-        """→ the seed, where something is drawn."""
+    def _check_asked(self, max_new_tokens: int, sampling: decode.Sampling | None, seed: int) -> tuple[decode.Drawn, ...]:
+        """→ how tokens are drawn, where they are."""
         if self.vlm is None:
             raise UserError("model: it has no language model, so it cannot answer")
         if max_new_tokens < 1:
             raise UserError(f"max_new_tokens: {max_new_tokens} is less than 1")
         if not 0 <= seed < 2**32:
             raise UserError(f"seed: {seed} is not between 0 and 2**32 - 1")
-        return () if sampling is None else (np.uint32(seed),)
+        return () if sampling is None else (sampling.drawn(seed),)
 
     def pixel_features(self, pixels: np.ndarray) -> np.ndarray:
         """u8[B, size, size, 3] → f32[B, J] of the dual tower, not normalised."""
@@ -170,22 +182,16 @@ class Bundle:
 
     def pixels(self, image: Picture) -> np.ndarray:
         """u8[size, size, 3], by the model's layout; of an image that is cut into tiles, the whole of it, its thumbnail."""
-        return pictures.fit(self._decoded(image), self.layout)
+        return pictures.fit(pictures.rgb(image), self._treatment())
 
     def tiles(self, image: Picture) -> np.ndarray:
         """u8[n, size, size, 3], what the language model is shown of an image, by the model's layout: n = 1, or tiles and a thumbnail; the same of what it returned."""
-        if self.layout and isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.ndim == 4 and image.shape[1:] == (self.layout.size, self.layout.size, 3):
-            return image
-        return pictures.cut(self._decoded(image), self.layout)
+        return pictures.shown(image, self._treatment())
 
-    def _decoded(self, image: Picture) -> Image.Image:
+    def _treatment(self) -> ImageLayout:
         if self.layout is None:
             raise UserError("model: it has no image encoder, so it cannot be given an image")
-        if isinstance(image, bytes):
-            return pictures.decode(image)
-        if isinstance(image, np.ndarray) and (image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3):
-            raise UserError(f"image: an array is u8[height, width, 3], not {image.dtype}{list(image.shape)}")
-        return Image.fromarray(image) if isinstance(image, np.ndarray) else image.convert("RGB")
+        return self.layout
 
     def raw_prompts(self, prompts: Sequence[str], images: Sequence[Sequence[Picture]] | None) -> tuple[dict[str, np.ndarray], list[int]]:
         """One row per prompt, with its end as the only question → (batch, lengths)."""
@@ -208,7 +214,7 @@ class Bundle:
             groups.append((tuple(map(str, range(len(own)))), [turns]))
         T, M = -(-max(lengths) // _BUCKET) * _BUCKET, max(map(sum, tiles))
         batch = stack([raw.prompt_row([group], T, M, 1, [own])[0] for group, own in zip(groups, tiles)])
-        return batch | self.pack_pixels([list(itertools.chain(*own)) for own in shown], M), lengths
+        return batch | self.pack_pixels([[tile for image in own for tile in image] for own in shown], M), lengths
 
     def pack_pixels(self, images: Sequence[Sequence[np.ndarray]], most: int) -> dict[str, np.ndarray]:
         """u8[size, size, 3] images, or tiles of them, of each row → `pixels` u8[B, most, size, size, 3] and `image_mask`."""

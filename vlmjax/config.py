@@ -1,6 +1,7 @@
 """Read a config file, apply overrides, check it against dataclasses, fingerprint it. Knows nothing about what the keys mean.
 
-A config is `get_config(arg="") -> ml_collections.ConfigDict` in a Python file; `--config=FILE.py:ARG --config.a.b=VALUE`.
+A config is `get_config(arg="") -> ml_collections.ConfigDict` in a Python file; `--config=FILE.py:ARG --config.a.b=VALUE`. Beside it may stand
+`get_sweep(arg="")`, the rows of an ablation of it as lists of overrides (sweep.py).
 """
 import dataclasses
 import fnmatch
@@ -29,7 +30,7 @@ def read(spec: str, overrides: Sequence[str] = (), cls: type | None = None) -> t
     cls: the dataclass that the config becomes; what it knows can be overridden where the file leaves it out, and is then in the config as if the
     file had it. Of two overrides of a key the last one counts.
     """
-    config = _load(spec)
+    config = load(spec)
     before = plain(config)
     known, fields = flat(before), _types(cls, before) if cls else {}
     last = {}
@@ -46,20 +47,46 @@ def read(spec: str, overrides: Sequence[str] = (), cls: type | None = None) -> t
     return config, differences(before, config)
 
 
-def _load(spec: str) -> ml_collections.ConfigDict:
+def load(spec: str) -> ml_collections.ConfigDict:
+    """What `get_config` of `FILE.py:ARG` returns; also for a config file that is another one with changes."""
+    config = _call(spec, "get_config")
+    if not isinstance(config, ml_collections.ConfigDict):
+        raise UserError(f"--config={spec}: {spec.split(':')[0]} has no get_config that returns a ConfigDict")
+    return config
+
+
+def sweep(spec: str) -> list[tuple[str, dict[str, Any]]]:
+    """The rows of `get_sweep` of `FILE.py:ARG`: [(name, {key: value})]. A row without a `name` is called by its values, one without overrides `base`."""
+    rows = _call(spec, "get_sweep")
+    if not isinstance(rows, (list, tuple)) or not rows or not all(isinstance(row, Mapping) for row in rows):
+        raise UserError(f"--config={spec}: {spec.split(':')[0]} has no get_sweep that returns a list of overrides, [{{key: value}}, …]")
+    keys = {key for row in rows for key in row}
+    short = {key: key.rsplit(".", 1)[-1] for key in keys}
+    alike = {key for key in keys if list(short.values()).count(short[key]) > 1}
+    called = lambda row: ", ".join(f"{key if key in alike else short[key]}={value}" for key, value in row.items()) or "base"
+    named = [(str(row.get("name") or called(row)), {key: value for key, value in row.items() if key != "name"}) for row in rows]
+    if twice := next((name for i, (name, _) in enumerate(named) if name in [other for other, _ in named[:i]]), None):
+        raise UserError(f"--config={spec}: two rows of get_sweep are called {twice!r}")
+    return named
+
+
+def arguments(overrides: Mapping[str, Any]) -> list[str]:
+    """{key: value} as they are written on a command line."""
+    return [f"--config.{key}={value if isinstance(value, str) else repr(value)}" for key, value in overrides.items()]
+
+
+def _call(spec: str, name: str) -> Any:
+    """What this function of `FILE.py:ARG` returns; None where the file has none."""
     path, *arg = spec.split(":", 1)
     if not os.path.isfile(path):
         raise UserError(f"--config: no file {path!r}")
     try:
-        get_config = runpy.run_path(path).get("get_config")
-        config = get_config(*arg) if get_config else None
+        function = runpy.run_path(path).get(name)
+        return function(*arg) if function else None
     except UserError:
         raise
     except Exception as error:  # of code that is the user's
         raise _wrong(spec, error) from None
-    if not isinstance(config, ml_collections.ConfigDict):
-        raise UserError(f"--config={spec}: {path} has no get_config that returns a ConfigDict")
-    return config
 
 
 def _types(hint: Any, node: Any, path: str = "") -> dict[str, type]:

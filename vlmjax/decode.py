@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from vlmjax.errors import UserError
 from vlmjax.models import attention, decoder
@@ -43,26 +44,42 @@ class Sampling:
             raise UserError(f"top_p: {self.top_p} is not a probability, above 0 and at most 1")
 
 
-def narrow(logits: jax.Array, sampling: Sampling) -> jax.Array:
+    def drawn(self, seed: int) -> "Drawn":
+        return Drawn(np.uint32(seed), np.float32(self.temperature), np.int32(self.top_k), np.float32(self.top_p))
+
+
+class Drawn(NamedTuple):
+    """How the tokens of a batch are drawn, as scalars that a program reads: it is compiled once for all temperatures. Fields: seed u32, and those of `Sampling`."""
+
+    seed: jax.Array
+    temperature: jax.Array
+    top_k: jax.Array
+    top_p: jax.Array
+
+
+def narrow(logits: jax.Array, drawn: Drawn) -> jax.Array:
     """f32[…, V] → the logits that are drawn from, −inf for tokens that cannot be; in transformers' order: temperature, top_k, top_p."""
-    logits = logits / sampling.temperature
-    if 0 < sampling.top_k < logits.shape[-1]:
-        logits = jnp.where(logits < jax.lax.top_k(logits, sampling.top_k)[0][..., -1:], -jnp.inf, logits)
-    if sampling.top_p < 1:
+    logits = logits / drawn.temperature
+
+    def cut(logits):
         falling = -jnp.sort(-logits, axis=-1)
+        place = jnp.clip(drawn.top_k - 1, 0, logits.shape[-1] - 1)
+        least = jnp.where(drawn.top_k > 0, jnp.take(falling, place, axis=-1)[..., None], -jnp.inf)
+        logits, falling = (jnp.where(x < least, -jnp.inf, x) for x in (logits, falling))
         likely = jax.nn.softmax(falling, axis=-1)
-        kept = jnp.cumsum(likely, axis=-1) - likely < sampling.top_p  # what stands in front of a token does not reach it yet
-        logits = jnp.where(logits < jnp.min(jnp.where(kept, falling, jnp.inf), axis=-1, keepdims=True), -jnp.inf, logits)
-    return logits
+        kept = (jnp.cumsum(likely, axis=-1) - likely < drawn.top_p) | (drawn.top_p >= 1)  # what stands in front of a token does not reach it yet
+        return jnp.where(logits < jnp.min(jnp.where(kept, falling, jnp.inf), axis=-1, keepdims=True), -jnp.inf, logits)
+
+    return jax.lax.cond((drawn.top_k > 0) | (drawn.top_p < 1), cut, lambda logits: logits, logits)  # sorting a vocabulary takes its time
 
 
-def choose(logits: jax.Array, sampling: Sampling | None, seed: jax.Array | None, step: jax.Array | int) -> jax.Array:
-    """f32[B, Q, V] → i32[B, Q]: the likeliest tokens, or with `sampling` drawn ones, by (seed, place of the question in the batch, step) and nothing else."""
-    if sampling is None:
+def choose(logits: jax.Array, drawn: Drawn | None, step: jax.Array | int) -> jax.Array:
+    """f32[B, Q, V] → i32[B, Q]: the likeliest tokens, or drawn ones, by (seed, place of the question in the batch, step) and nothing else."""
+    if drawn is None:
         return jnp.argmax(logits, axis=-1).astype(jnp.int32)
-    logits = narrow(logits, sampling)
+    logits = narrow(logits, drawn)
     B, Q = logits.shape[:2]
-    keys = jax.vmap(lambda place: jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), place), step))(jnp.arange(B * Q))
+    keys = jax.vmap(lambda place: jax.random.fold_in(jax.random.fold_in(jax.random.key(drawn.seed), place), step))(jnp.arange(B * Q))
     return jax.vmap(jax.random.categorical)(keys, logits.reshape(B * Q, -1)).reshape(B, Q).astype(jnp.int32)
 
 
@@ -84,27 +101,26 @@ class Asked(NamedTuple):
     k_prefix: jax.Array
 
 
-def make_generate(vlm: VLM, max_new_tokens: int, stops: Sequence[int], sampling: Sampling | None = None) -> Callable[..., jax.Array]:
-    """→ fn(params, batch[, seed]) -> i32[B, Q, max_new_tokens], pure and jittable: answers up to and with one of `stops`, then `AFTER_END`; greedy, or drawn by
-    `sampling` and seed, a u32 scalar.
+def make_generate(vlm: VLM, max_new_tokens: int, stops: Sequence[int]) -> Callable[..., jax.Array]:
+    """→ fn(params, batch[, drawn]) -> i32[B, Q, max_new_tokens], pure and jittable: answers up to and with one of `stops`, then `AFTER_END`; greedy, or as `drawn` says.
 
     The batch follows the contract, with `target_positions` i32[B, Q] at the last prompt token of each question and `weights`
     f32[B, Q] 0 where a row has fewer questions. A row's answers depend on nothing in the other rows; drawn ones also on its place.
     """
-    begin, extend = make_steps(vlm, max_new_tokens, stops, sampling)
+    begin, extend = make_steps(vlm, max_new_tokens, stops)
 
-    def generate(params, batch, seed=None):
-        growing, asked = begin(params, batch, seed)
+    def generate(params, batch, drawn=None):
+        growing, asked = begin(params, batch, drawn)
         if max_new_tokens == 1:
             return growing.answers  # no loop is compiled that would never turn
-        return extend(params, growing, asked, max_new_tokens, seed).answers
+        return extend(params, growing, asked, max_new_tokens, drawn).answers
 
     return generate
 
 
-def make_steps(vlm: VLM, max_new_tokens: int, stops: Sequence[int], sampling: Sampling | None = None) -> tuple[Callable[..., tuple[Growing, Asked]], Callable[..., Growing]]:
-    """The two parts of `make_generate`, for who wants to see answers grow: begin(params, batch[, seed]) reads the prompts and writes the first tokens;
-    extend(params, growing, asked, until[, seed]) goes on until answers have so many tokens or all have ended."""
+def make_steps(vlm: VLM, max_new_tokens: int, stops: Sequence[int]) -> tuple[Callable[..., tuple[Growing, Asked]], Callable[..., Growing]]:
+    """The two parts of `make_generate`, for who wants to see answers grow: begin(params, batch[, drawn]) reads the prompts and writes the first tokens;
+    extend(params, growing, asked, until[, drawn]) goes on until answers have so many tokens or all have ended."""
     window = vlm.decoder.config.window
 
     def logits(params, hidden):
@@ -119,7 +135,7 @@ def make_steps(vlm: VLM, max_new_tokens: int, stops: Sequence[int], sampling: Sa
     alone = lambda cache: {name: {key: leaf[0] if name in single else leaf for key, leaf in own.items()} for name, own in cache.items()}
     stacked = lambda cache: {name: {key: leaf[None] if name in single else leaf for key, leaf in own.items()} for name, own in cache.items()}
 
-    def begin(params, batch, seed=None):
+    def begin(params, batch, drawn=None):
         B, T = batch["tokens"].shape
         Q = batch["target_positions"].shape[1]
         S = T + Q * (max_new_tokens - 1)  # the last token of an answer is never read
@@ -138,12 +154,12 @@ def make_steps(vlm: VLM, max_new_tokens: int, stops: Sequence[int], sampling: Sa
         hidden = hidden if last_alone else pick(hidden, places)
         # Grown only now: places for the answers would cost the prefill time.
         cache = alone(decoder.grow_cache(cache, S - T))
-        first = choose(logits(params, hidden), sampling, seed, 0)
+        first = choose(logits(params, hidden), drawn, 0)
         first = jnp.where(asked, first, AFTER_END)
         answers = jnp.full((B, Q, max_new_tokens), AFTER_END, jnp.int32).at[:, :, 0].set(first)
         return Growing(jnp.int32(1), answers, ~asked | ends(first), k_segments, k_positions, cache), Asked(own, k_prefix)
 
-    def extend(params, growing, asked, until, seed=None):
+    def extend(params, growing, asked, until, drawn=None):
         own, Q = asked.own, growing.answers.shape[1]
         T = asked.k_prefix.shape[1] - Q * (max_new_tokens - 1)
 
@@ -160,7 +176,7 @@ def make_steps(vlm: VLM, max_new_tokens: int, stops: Sequence[int], sampling: Sa
             mask = attention.visible(own["segments"], positions, own["parents"], k_segments, k_positions, asked.k_prefix, window)  # [B, Q, S]
             x = vlm.decoder.apply({"params": params["decoder"]}, token, method="embed")
             hidden, cache = vlm.decoder.apply({"params": params["decoder"]}, x, positions, mask, cache=stacked(cache), start=start)
-            token = jnp.where(ended, AFTER_END, choose(logits(params, hidden), sampling, seed, step))
+            token = jnp.where(ended, AFTER_END, choose(logits(params, hidden), drawn, step))
             answers = jax.lax.dynamic_update_slice(answers, token[:, :, None], (0, 0, step))
             return Growing(step + 1, answers, ended | ends(token), k_segments, k_positions, alone(cache))
 

@@ -1,7 +1,7 @@
 """What a step is computed with on the kind of device that a stage's mesh has: its attention, a kernel where there is one, else the plain one of
 models/attention.py; on CPUs the library of its products."""
 import functools
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
 import flax.linen as nn
@@ -25,10 +25,12 @@ EIGEN = ("xla_cpu_experimental_ynn_fusion_type", "LIBRARY_FUSION_TYPE_REDUCE")
 # No product in pieces between which a ring of chips hands the parts of a matrix around. What fsdp splits is the width that is summed over: each piece then reads and writes all that
 # a product makes. Of LLaVA-1.5-7B's steps on v4-64 the compiler expects 1.16 and 1.01 s without rings and 2.26 and 1.90 with them (experiments/README.md); never timed on a TPU.
 WHOLE_PRODUCTS = ("xla_jf_spmd_threshold_for_windowed_einsum_mib", "1000000")
-NAMES = ("auto", "plain", "splash")
+NAMES = ("auto", "plain", "splash", "cudnn")
 LANES = 128
 # Tokens of a block of queries or keys, the largest that divides a row.
 BLOCKS = (512, 384, 256, LANES)
+# What cuDNN computes: widths of a head are multiples of 8 up to this, on every generation from Ampere on, and numbers have 16 bits.
+CUDNN_HEAD = 128
 
 
 class Choice(NamedTuple):
@@ -38,21 +40,42 @@ class Choice(NamedTuple):
     about: str
 
 
-def choose(name: str, config: DecoderConfig, mesh: Mesh, per_group: int, where: str = "attention") -> Choice:
-    """The attention of a language model on the devices of a mesh. `auto`: splash on TPUs for rows that it can take. UserError where the one that is named cannot;
-    where: the key that names it."""
+def choose(name: str, config: DecoderConfig, dtype: jnp.dtype, mesh: Mesh, per_group: int, where: str = "attention") -> Choice:
+    """The attention of a language model that computes in dtype on the devices of a mesh. `auto`: splash on TPUs and cuDNN on NVIDIA's GPUs, for what they can take. UserError where the one
+    that is named cannot; where: the key that names it."""
     if name not in NAMES:
         raise UserError(f"{where}: {name!r} is not known{did_you_mean(name, NAMES)}")
-    platform, tensor = mesh.devices.flat[0].platform, mesh.shape["tensor"]
-    obstacle = (f"per_group={per_group} lets questions share an image's tokens, which splash does not see" if per_group > 1 else
-                f"{config.heads} heads of {config.kv_heads} keys do not divide over tensor={tensor}" if config.heads % tensor or config.kv_heads % tensor else "")
-    if name == "splash" and obstacle:
-        raise UserError(f"{where}: splash cannot be: {obstacle}; take auto")
-    if name == "splash" or name == "auto" and platform == "tpu" and not obstacle:
-        interpreted = platform != "tpu"
-        seen = f", {config.window} places back" if config.window else ""
-        return Choice(splash(config.window, interpreted), f"splash (Pallas), causal within segments{seen}" + (f", interpreted on a {platform}: for tests, slow" if interpreted else ""))
-    return Choice(attend, f"plain (XLA){f', as {obstacle}' if obstacle and platform == 'tpu' else ''}")
+    kind, dtype = _kind(mesh.devices.flat[0]), jnp.dtype(dtype)
+    best = {"tpu": "splash", "cuda": "cudnn"}.get(kind, "plain") if name == "auto" else name
+    obstacle = _obstacle(best, config, dtype, mesh.shape["tensor"], per_group)
+    if obstacle and name == best:
+        raise UserError(f"{where}: {name} cannot be: {obstacle}; take auto")
+    if best == "plain" or obstacle:
+        return Choice(attend, f"plain (XLA){f', as {obstacle}' if obstacle else ''}")
+    if best == "cudnn":
+        elsewhere = kind != "cuda"
+        return Choice(cudnn(elsewhere), "cuDNN, of any mask" + (f", on a {kind} JAX's own form of it: for tests" if elsewhere else ""))
+    interpreted = kind != "tpu"
+    seen = f", {config.window} places back" if config.window else ""
+    return Choice(splash(config.window, interpreted), f"splash (Pallas), causal within segments{seen}" + (f", interpreted on a {kind}: for tests, slow" if interpreted else ""))
+
+
+def _kind(device: jax.Device) -> str:
+    """cpu, tpu, cuda, or what else JAX calls its platform."""
+    return "cuda" if device.platform == "gpu" and "cuda" in device.client.platform_version else device.platform
+
+
+def _obstacle(name: str, config: DecoderConfig, dtype: jnp.dtype, tensor: int, per_group: int) -> str:
+    """Why this kernel cannot be the attention; empty where it can."""
+    if name == "plain":
+        return ""
+    if config.heads % tensor or config.kv_heads % tensor:
+        return f"{config.heads} heads of {config.kv_heads} keys do not divide over tensor={tensor}"
+    if name == "splash":
+        return f"per_group={per_group} lets questions share an image's tokens, which splash does not see" if per_group > 1 else ""
+    if dtype.itemsize != 2:
+        return f"cuDNN computes in bfloat16, not in {dtype} (precision.compute)"
+    return f"cuDNN takes heads of a multiple of 8 up to {CUDNN_HEAD}, not of {config.head_dim}" if config.head_dim % 8 or config.head_dim > CUDNN_HEAD else ""
 
 
 def give(parts: Mapping[str, nn.Module], name: str, mesh: Mesh, per_group: int, where: str) -> tuple[dict[str, nn.Module], str]:
@@ -61,7 +84,7 @@ def give(parts: Mapping[str, nn.Module], name: str, mesh: Mesh, per_group: int, 
         if name != "auto":
             raise UserError(f"{where}: {name!r} is the attention of a language model, and the stage computes none; take auto")
         return dict(parts), ""
-    chosen, about = choose(name, parts["decoder"].config, mesh, per_group, where)
+    chosen, about = choose(name, parts["decoder"].config, parts["decoder"].dtype, mesh, per_group, where)
     return {**parts, "decoder": parts["decoder"].clone(attend=chosen)}, about
 
 
@@ -105,12 +128,17 @@ def _splash(q: jax.Array, k: jax.Array, v: jax.Array, segments: jax.Array, *, wi
     q, k, v = (jnp.pad(jnp.einsum("BTNH->BNTH", x), ((0, 0), (0, 0), (0, pad), (0, 0))) for x in (q * jnp.asarray(H**-0.5, q.dtype), k, v))
     segments = jnp.pad(segments, ((0, 0), (0, pad)))
 
-    own = functools.partial(_own, window, interpret)
-    if not jax.sharding.get_abstract_mesh().empty:
-        rows = ("replica", "fsdp")
-        places = PartitionSpec(rows, "tensor")
-        own = jax.shard_map(own, in_specs=(places, places, places, PartitionSpec(rows)), out_specs=places, check_vma=False)
+    own = _on_each_device(functools.partial(_own, window, interpret), heads=1)
     return jnp.einsum("BNTH->BTNH", own(q, k, v, segments)[:, :, :T])
+
+
+def _on_each_device(function: Callable, heads: int) -> Callable:
+    """function(q, k, v, seen) of the rows and heads that each device of the mesh has; heads: the axis of q, k and v that counts them."""
+    if jax.sharding.get_abstract_mesh().empty:
+        return function
+    rows = PartitionSpec(("replica", "fsdp"))
+    places = PartitionSpec(*rows, *(None,) * (heads - 1), "tensor")
+    return jax.shard_map(function, in_specs=(places, places, places, rows), out_specs=places, check_vma=False)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
@@ -143,3 +171,21 @@ def _precision(x: jax.Array):
     """Products of float32 are exact, as everywhere (commands/common.py); the kernel's compiler knows no exact product of bfloat16, whose products are exact anyway. Forward
     and backward passes are traced at different times, hence their own rule of differentiation."""
     return jax.default_matmul_precision("highest" if x.dtype == jnp.float32 else "default")
+
+
+@functools.cache
+def cudnn(elsewhere: bool = False) -> Attend:
+    """cuDNN's fused attention, which never writes a row's logits of each head to memory, as JAX calls it. elsewhere: on any device, by the form that JAX's documentation gives it in XLA."""
+    return functools.partial(_cudnn, implementation="xla" if elsewhere else "cudnn")
+
+
+def _cudnn(q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array | None, *, implementation: str) -> jax.Array:
+    """As `attention.attend`; a mask is added to the logits, T·S numbers of a row for all heads."""
+    T, S = q.shape[1], k.shape[1]
+    if mask is None:
+        mask = jnp.ones((q.shape[0], T, S), bool)
+    # An added mask has even sides there. A query more sees nothing, a key more is seen by nobody.
+    q, k, v = (jnp.pad(x, ((0, 0), (0, x.shape[1] % 2), (0, 0), (0, 0))) for x in (q, k, v))
+    mask = jnp.pad(mask, ((0, 0), (0, T % 2), (0, S % 2)))
+    own = lambda q, k, v, mask: jax.nn.dot_product_attention(q, k, v, mask=mask[:, None], implementation=implementation)
+    return _on_each_device(own, heads=2)(q, k, v, mask)[:, :T]

@@ -145,13 +145,16 @@ def check_workdir(workdir: epath.Path, node: Any, changed: dict[str, list]) -> t
         if any(not path.name.startswith(".") for path in workdir.iterdir()):
             raise UserError(f"{workdir}: is not empty and holds no run; give another --workdir")
         return mine, {}
-    if held["fingerprint"] != mine["fingerprint"]:
-        differ = configs.differences(configs.in_fingerprint(held["config"]), configs.in_fingerprint(node))
-        if all(key.split(".")[0] in OF_THE_MACHINE for key in differ):
-            return mine, differ
-        shown = "; ".join(f"{key} was {a!r}, is {b!r}" for key, (a, b) in list(differ.items())[:5])
-        raise UserError(f"{workdir}: belongs to another config: {shown}{f'; and {len(differ) - 5} more' if len(differ) > 5 else ''}; give another --workdir")
-    return mine, {}
+    return mine, moved(workdir, held, node)
+
+
+def moved(workdir: epath.Path, held: dict[str, Any], node: Any) -> dict[str, tuple]:
+    """{key: (before, now)} of what a run with this config changes of its machine where it goes on with a config.json; UserError where that is another run's."""
+    differ = configs.differences(configs.in_fingerprint(held["config"]), configs.in_fingerprint(node)) if held["fingerprint"] != configs.fingerprint(node) else {}
+    if all(key.split(".")[0] in OF_THE_MACHINE for key in differ):
+        return differ
+    shown = "; ".join(f"{key} was {a!r}, is {b!r}" for key, (a, b) in list(differ.items())[:5])
+    raise UserError(f"{workdir}: belongs to another config: {shown}{f'; and {len(differ) - 5} more' if len(differ) > 5 else ''}; give another --workdir")
 
 
 def same_machine(log: dict[str, Any], mesh: jax.sharding.Mesh, moved: dict[str, tuple]) -> None:

@@ -8,6 +8,8 @@ from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from vlmjax.errors import UserError
 from vlmjax.layout import ImageLayout
 
+Picture = Image.Image | bytes | np.ndarray  # as people have them: the bytes are a file's, an array is u8[h, w, 3]
+
 # A phone's photo of 12,000 x 9,000 passes, also padded to a square. Pillow holds 4 bytes per pixel: 576 MB for the largest, and as much again for
 # what it is converted to.
 MAX_PIXELS = 12_000 * 12_000
@@ -89,6 +91,22 @@ def cut(image: Image.Image, layout: ImageLayout) -> np.ndarray:
     canvas = np.asarray(_resize(image, (columns * size, rows * size)))
     tiles = canvas.reshape(rows, size, columns, size, 3).swapaxes(1, 2).reshape(-1, size, size, 3)
     return np.concatenate([tiles, whole])
+
+
+def rgb(picture: Picture) -> Image.Image:
+    """An RGB image; a file's is upright."""
+    if isinstance(picture, bytes):
+        return decode(picture)
+    if isinstance(picture, np.ndarray) and (picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3):
+        raise UserError(f"image: an array is u8[height, width, 3], not {picture.dtype}{list(picture.shape)}")
+    return Image.fromarray(picture) if isinstance(picture, np.ndarray) else picture.convert("RGB")
+
+
+def shown(picture: Picture, layout: ImageLayout) -> np.ndarray:
+    """u8[n, size, size, 3]: `cut` of a picture, or what it was cut into before."""
+    if isinstance(picture, np.ndarray) and picture.dtype == np.uint8 and picture.ndim == 4 and picture.shape[1:] == (layout.size, layout.size, 3):
+        return picture
+    return cut(rgb(picture), layout)
 
 
 def prepare(data: bytes, layout: ImageLayout) -> np.ndarray:

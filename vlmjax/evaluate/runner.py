@@ -79,7 +79,7 @@ def evaluate(bundle: Bundle, task: Task, data_dir: str, split: str = "test", con
         prior = task.prior(data_dir)
         texts["prior"] = [prior.get(item.question, "") for item in items]
     predictions = [{"id": item.id, "image": item.image, "question": item.question, "answer": item.answer, "kind": item.kind,
-                    "control": control, "prediction": text, "correct": _score(task, text, item.answer)}
+                    **({"group": item.group} if item.group else {}), "control": control, "prediction": text, "correct": _score(task, text, item.answer)}
                    for control in controls for item, text in zip(items, texts[control])]
     provenance = {
         "data": data, "split": split, "items": len(items), "model": model, "prompt": prompt, "parser": task.parser,
@@ -89,19 +89,25 @@ def evaluate(bundle: Bundle, task: Task, data_dir: str, split: str = "test", con
 
 
 def draw(items: Sequence[Item], count: int, seed: int) -> list[Item]:
-    """`count` items, in their natural order: all of some images drawn by `seed`, of the last image only the first so many."""
-    by_image: dict[str, list[int]] = {}
+    """`count` items, in their natural order: all of some images drawn by `seed`, of the last image only the first so many. Items that have groups are drawn by whole groups, as many as are
+    not more than `count`, and at least one."""
+    together: dict[str, list[int]] = {}
     for i, item in enumerate(items):
-        by_image.setdefault(item.image if item.image is not None else item.id, []).append(i)
-    keys = list(by_image)
-    drawn = [i for k in np.random.default_rng(seed).permutation(len(keys)) for i in by_image[keys[k]]]
-    return [items[i] for i in sorted(drawn[:count])]
+        together.setdefault(item.group or (item.image if item.image is not None else item.id), []).append(i)
+    keys, drawn = list(together), []
+    for k in np.random.default_rng(seed).permutation(len(keys)):
+        own = together[keys[k]]
+        if drawn and items[own[0]].group and len(drawn) + len(own) > count:
+            break
+        drawn += own
+    return [items[i] for i in sorted(drawn if items[drawn[0]].group else drawn[:count])]
 
 
 def rescore(predictions: Iterable[Mapping[str, Any]], task: Task) -> dict[str, Any]:
     """The scores of stored predictions, from their raw texts: {control: {metric: {value, stderr, n, variant}}, "unparsed": {control: n}}.
 
-    Metrics are the task's, over all items and as `metric/KIND` over each kind.
+    Metrics are the task's, over all items and as `metric/KIND` over each kind; where items have groups also `sets`, the share of groups that are right in all their items, and
+    items of one group are counted as depending on each other.
     """
     by_control: dict[str, list[Mapping[str, Any]]] = {}
     for row in predictions:
@@ -109,12 +115,20 @@ def rescore(predictions: Iterable[Mapping[str, Any]], task: Task) -> dict[str, A
     out: dict[str, Any] = {}
     for control, rows in by_control.items():
         scores = np.array([_score(task, row["prediction"], row["answer"]) for row in rows])
-        clusters = np.array([str(row["image"] if row["image"] is not None else row["id"]) for row in rows])
+        clusters = np.array([cluster(row) for row in rows])
         kinds = np.array([row["kind"] for row in rows])
         out[control] = {task.metric: mean(scores, clusters, "all")}
         for kind in dict.fromkeys(kind for kind in kinds.tolist() if kind):
             out[control][f"{task.metric}/{kind}"] = mean(scores[kinds == kind], clusters[kinds == kind], kind)
+        if sets := {row["group"] for row in rows if row.get("group")}:
+            wrong = {row["group"] for row, score in zip(rows, scores) if row.get("group") and score < 1}
+            out[control]["sets"] = mean(np.array([float(one not in wrong) for one in sorted(sets)]), np.array(sorted(sets)), "sets")
     return out | {"unparsed": {control: sum(task.parse(row["prediction"]) is None for row in rows) for control, rows in by_control.items()}}
+
+
+def cluster(row: Mapping[str, Any]) -> str:
+    """What a prediction depends on with others: its group, else its image."""
+    return str(row.get("group") or (row["image"] if row["image"] is not None else row["id"]))
 
 
 def mean(scores: np.ndarray, clusters: np.ndarray, variant: str) -> dict[str, Any]:

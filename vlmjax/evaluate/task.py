@@ -8,13 +8,14 @@ from vlmjax.data.example import IMAGE_MARK, Source, Turn
 @dataclasses.dataclass(frozen=True)
 class Item:
     """One question. `image`: key of its source (None: text only); `turns`: the conversation up to the answer; `kind`: a group of
-    questions that gets a score of its own ("": none)."""
+    questions that gets a score of its own ("": none). `group`: the set of items that are one thing asked in several ways, which is right when all of them are ("": none)."""
 
     id: str
     image: str | None
     turns: tuple[Turn, ...]
     answer: str
     kind: str = ""
+    group: str = ""
 
     @property
     def question(self) -> str:

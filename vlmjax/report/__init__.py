@@ -1,14 +1,14 @@
 """A run's directory → `report.html`: one page with curves, proofs, scores and pictures that opens without a network.
 
-The page has no scripts, and its content policy forbids any, as well as every request.
+The page has no scripts, and its content policy forbids any, as well as every request (page.py).
 """
 from etils import epath
 
 from vlmjax import files
 from vlmjax.report import data, gallery, numbers, run, scores, stages, style, what_ran
 from vlmjax.report.html import Html, el, join, note
+from vlmjax.report.page import page as whole
 
-POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 LINKS = (("accuracy", "Accuracy"), ("gallery", "Answers"), ("stages", "Stages"), ("data", "Data"), ("tasks", "Results of the stages"),
          ("run", "What ran"))
 
@@ -47,10 +47,7 @@ def page(found: run.Run, image_of: gallery.ImageOf | None) -> Html:
         scores.other_tasks(found),
         what_ran.what_ran(found),
     ]
-    head = [el("meta", charset="utf-8"), el("meta", name="viewport", content="width=device-width, initial-scale=1"),
-            el("meta", http_equiv="Content-Security-Policy", content=POLICY), el("meta", name="color-scheme", content="light dark"),
-            el("title", f"{found.name} – vlmjax"), el("style", style.CSS, gallery.filter_style(found))]
-    return join(Html("<!doctype html>\n"), el("html", el("head", head), el("body", el("main", body)), lang="en"))
+    return whole(found.name, join(style.CSS, gallery.filter_style(found)), body)
 
 
 def write(workdir, image_of: gallery.ImageOf | None = None) -> epath.Path:

@@ -67,7 +67,10 @@ def gallery(run: Run, image_of: ImageOf | None) -> Html:
 
 def filter_style(run: Run) -> Html:
     """The rules that hide cards, for as many kinds as any task has."""
-    most = max((len({str(row.get("kind")) for row in rows}) for rows in run.predictions.values()), default=0)
+    return filter_rules(max((len({str(row.get("kind")) for row in rows}) for rows in run.predictions.values()), default=0))
+
+
+def filter_rules(most: int) -> Html:
     rules = [".pick.only-wrong:checked ~ .cards > .right, .pick.only-right:checked ~ .cards > .wrong { display: none; }"]
     rules += [f".pick.only-k{i}:checked ~ .cards > :not(.k{i}) {{ display: none; }}" for i in range(most)]
     return Html("\n".join(rules))

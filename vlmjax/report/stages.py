@@ -148,6 +148,7 @@ def card(run: Run, number: int, stage: Stage) -> Html:
         ("examples per step", numbers.short(examples) if examples is not None else None),
         ("supervised tokens", numbers.count(record.get("supervised_tokens"))),
         ("per step", numbers.scaled(record.get("flops_per_step"), "FLOP")),
+        ("attention", f"{record['attention']}; {numbers.short(record['attention_error'], 2)} from the plain one" if "attention_error" in record else None),
         *speed(stage),
         ("recompiles", problem(record.get("recompiles"))),
         ("quarantined", problem(record.get("quarantined"))),

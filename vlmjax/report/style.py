@@ -73,6 +73,22 @@ section > .note { margin-top: 14px; }
 .bar .time { background: var(--c0); border-radius: 3px; }
 .times .bar { height: 14px; } .times .bar-row { grid-template-columns: 8em 1fr 6.4em; }
 
+.forest-row { display: grid; grid-template-columns: minmax(7.4em, 2fr) 5fr 13em; gap: 12px; align-items: center; font-size: 0.92rem; padding: 3px 0; }
+.forest, .forest-axis { position: relative; height: 26px; }
+.forest { background: var(--wash); border-radius: 3px; }
+.forest i { position: absolute; top: 50%; transform: translate(-50%, -50%); }
+.forest .interval { height: 4px; transform: translate(0, -50%); border-radius: 2px; background: var(--guess); }
+.forest .mean { width: 13px; height: 13px; border-radius: 50%; background: var(--muted); border: 2px solid var(--panel); }
+.forest .seed { width: 2px; height: 16px; background: var(--ink); opacity: 0.55; }
+.forest.good .interval, .forest.good .mean { background: var(--good); } .forest.bad .interval, .forest.bad .mean { background: var(--bad); }
+.forest-axis span { position: absolute; transform: translateX(-50%); font-size: 0.78rem; color: var(--muted); font-variant-numeric: tabular-nums; }
+.delta { display: inline-block; min-width: 10em; margin-left: 8px; } .delta.good { color: var(--good); } .delta.bad { color: var(--bad); }
+@media (max-width: 640px) { .forest-row { grid-template-columns: 1fr; gap: 2px; padding: 8px 0; } .forest-row .bar-value { text-align: left; } }
+.overrides { border-collapse: collapse; } .overrides th, .overrides td { text-align: left; vertical-align: top; padding: 6px 28px 6px 0; font-weight: 400; border-bottom: 1px solid var(--line); }
+.confusion { border-collapse: collapse; font-variant-numeric: tabular-nums; } .confusion th { font-weight: 400; text-align: left; padding: 4px 14px 4px 0; } .confusion th.n { text-align: center; padding: 4px 8px; }
+.confusion .cell { min-width: 3.2em; padding: 5px 8px; text-align: center; border: 1px solid var(--line); background: color-mix(in srgb, var(--fall) calc(75% * var(--share)), var(--panel)); }
+.confusion .cell.hit { background: color-mix(in srgb, var(--see) calc(55% * var(--share)), var(--panel)); font-weight: 650; }
+
 .legend { display: flex; flex-wrap: wrap; gap: 2px 16px; font-size: 0.82rem; color: var(--muted); margin-top: 12px; }
 .key { display: inline-flex; align-items: center; gap: 7px; }
 .key::before { content: ""; width: 16px; height: 3px; border-radius: 2px; background: var(--key, var(--see)); }

@@ -18,6 +18,10 @@ def count(function, *args: Any) -> int:
 PASSES = {jax.lax.Precision.HIGHEST: (6, 3), jax.lax.Precision.HIGH: (3, 2)}
 
 
+# cuDNN's attention, which has no program inside: its products of queries, keys and a head's width; backwards the logits are made again.
+ATTENTION = {"dot_product_attention_fwd_wrapper": 2, "dot_product_attention_bwd_wrapper": 5}
+
+
 def of_jaxpr(jaxpr: core.Jaxpr, passes: bool = False) -> int:
     """passes: those that a TPU makes: a product that reads float32 counts as often as its precision takes passes in bfloat16."""
     total = 0
@@ -31,6 +35,9 @@ def of_jaxpr(jaxpr: core.Jaxpr, passes: bool = False) -> int:
             out, kernel = eqn.outvars[0].aval.shape, eqn.invars[1].aval.shape
             features = kernel[eqn.params["dimension_numbers"].rhs_spec[0]]
             total += 2 * math.prod(out) * math.prod(kernel) // features * (_passes(eqn) if passes else 1)
+        elif name in ATTENTION:
+            q, k = (eqn.invars[i].aval.shape for i in range(2))  # [B, T, N, H], [B, S, K, H]
+            total += ATTENTION[name] * 2 * math.prod(q) * k[1]
         elif name == "cond":
             total += max(of_jaxpr(branch.jaxpr, passes) for branch in eqn.params["branches"])
         else:

@@ -14,7 +14,7 @@ from vlmjax.data import batch as batches
 from vlmjax.data.pipeline import Fault
 from vlmjax.errors import Stopped, UserError, at_least
 from vlmjax.hosts import TERMINATED
-from vlmjax.train import build, metrics, once, proof, speed, state, step
+from vlmjax.train import attention_proof, build, metrics, once, proof, speed, state, step
 from vlmjax.train.checkpoint import Checkpoints
 from vlmjax.train.quarantine import Quarantine
 from vlmjax.train.trace import Trace
@@ -108,7 +108,7 @@ def run(stage: build.Stage, truth: dict[str, Any], data: Data, checkpoints: Chec
     """Trains to `stage.steps`, from the newest checkpoint that is whole. `compiled`: a step already compiled (tests pass wrong ones). stops: asked after
     every step for a reason to stop there; the step is then saved, and Stopped raised."""
     began = time.monotonic()
-    program = prove_before(stage)
+    program = prove_before(stage) | attention_proof.check(stage)
     train = start_state(stage, truth)
     before = proof.digests(train.frozen)
     proof.check_unchanged(stage.name, source_digests(stage, truth), before, "between their source and the first step")

@@ -71,7 +71,7 @@ class StageConfig:
     max_broken: share of the examples of its sources that may have an image that cannot be read; the stage stops when it has met more.
     max_unsharded: share of the parameters and moments on a device that may be there because they are not split over fsdp x tensor (sharding.Unsharded).
     Either `steps` or `epochs` is given.
-    attention: of the language model, one of kernels.NAMES; `auto` is the best that the devices and the rows allow.
+    attention: of the language model, one of kernels.NAMES; `auto` is the best that the devices, the rows and the precision allow.
 
     weighting: what a supervised token counts, n of them being in its example: `token` 1, `example` 1/n (every example counts the same),
     `sqrt` 1/√n (loss_reduction `square` of OpenGVLab/InternVL: len2weight in internvl_chat/internvl/train/internvl_chat_finetune.py). Each
