@@ -1,13 +1,17 @@
-"""InternVL3 (arXiv:2504.10479) fine-tuned as its authors do for a task of one's own: InternViT frozen, projector and language model learn, one tile an image.
+"""InternVL3 (arXiv:2504.10479) fine-tuned as its authors do for a task of one's own: InternViT frozen, projector and language model learn, images in up to 12 tiles and a
+thumbnail.
 
 Question: what does a strong public model gain from LLaVA-1.5's mixture, or, with another list of data, from yours?
 Command:  vlmjax train --config=experiments/internvl.py:1b --workdir=runs/internvl-1b --data_dir=DATA
-Needs in DATA: what `vlmjax data sources llava-665k` lists.
+          One tile an image, as InternVL 1.2 was trained, a sixth of the tokens: --config.stages.instruct.tiles=1 --config.stages.instruct.length=4096 --config.stages.instruct.images=8
+          --config.stages.instruct.batch=16 (16 rows hold 119 examples).
+Needs in DATA: what `vlmjax data sources llava-665k` lists; built by `vlmjax data build`, its images are not read at every start for their sizes.
 Arguments: `1b`, `2b`, `8b`; `tiny` is the same on the tiny checkpoint of tests/golden, for tests.
-Source:   OpenGVLab/InternVL, internvl_chat/shell/internvl3.0/2nd_finetune: learning rates, decay, warmup, no drop path, about 128 examples a step, one epoch, clipping at 1.
-Differs:  an image is one tile of 448 pixels (InternVL 1.2 was trained so); tiles of larger images are not written. Rows of 4,096 tokens with 8 images: 16 of them hold 119 examples
-          of lengths like the mixture's, 99.9 % of their tokens real (benchmarks/packing.py --length=4096 --images=8 --targets=2560 --image=258). The loss is the mean over supervised
-          tokens of the global batch.
+Source:   OpenGVLab/InternVL, internvl_chat/shell/internvl3.0/2nd_finetune: tiles (max_dynamic_patch), length, learning rates, decay, warmup, no drop path, about 128 examples a step, one
+          epoch, clipping at 1.
+Differs:  where an example shows several images, InternVL divides the tiles among them; here each may have 12. Rows of 16,384 tokens with 52 tiles: 32 of them hold 136 examples of
+          lengths like the mixture's when every image has all its tiles, 89 % of their tokens real (benchmarks/packing.py --length=16384 --images=4 --targets=2560 --image=3330). The step
+          of 1b, compiled for a v5e-32, holds 9.0 of a chip's 15.75 GiB. The loss is the mean over supervised tokens of the global batch.
 """
 from ml_collections import ConfigDict
 
@@ -30,7 +34,8 @@ def get_config(arg: str = "1b") -> ConfigDict:
     c.run = ("instruct",)
     c.stages = ConfigDict(dict(instruct=dict(
         objective="next_token", trainable=(("encoder/.*", False), (".*", True)), data=(("llava:LLaVA-Finetune/llava_v1_5_mix665k.json:LLaVA-Finetune/images", 1.0),),
-        batch=8 if tiny else 16, length=160 if tiny else 4096, images=1 if tiny else 8, targets=64 if tiny else 2560, per_group=1, resize="squash", epochs=1.0, weighting="token",
+        batch=8 if tiny else 32, length=96 if tiny else 16384, images=5 if tiny else 52, targets=64 if tiny else 2560, per_group=1, resize="squash", tiles=4 if tiny else 12, epochs=1.0,
+        weighting="token",
         accumulate=1, skip_nonfinite=0, max_unusable=0.01, max_broken=0.001,
         optimizer=dict(name="adamw", lr=RATES.get(arg, 1e-5), schedule="cosine", warmup=0.03, clip=1.0, decay=0.05, betas=(0.9, 0.999), eps=1e-8, lr_scale=()))))
     c.evaluate = ConfigDict(dict(split="test", controls=("real", "blind", "shuffled", "prior"), after=dict(), mesh=""))

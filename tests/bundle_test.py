@@ -1,3 +1,4 @@
+import dataclasses
 import io
 import json
 
@@ -11,6 +12,7 @@ import vlmjax
 from tests.evaluate import tiny
 from tests.train import tiny as train_tiny
 from vlmjax import bundle, decode, param_rules, pretrained, sharding
+from vlmjax.data.example import Turn
 from vlmjax.errors import UserError
 from vlmjax.weights import store
 
@@ -63,6 +65,29 @@ def test_a_raw_prompt_is_continued_as_its_logits_say():
     for image in (IMAGE, Image.fromarray(IMAGE), encoded.getvalue()):
         assert model.generate(PROMPTS[:1], [[image]], max_new_tokens=1) == [first]
     assert not np.allclose(logits[-1], model.logits(PROMPTS[0], [255 - IMAGE])[-1])
+
+
+def test_an_image_is_shown_in_tiles_and_its_tiles_are_the_image():
+    """Two images of three and one places in one prompt; grown token by token, replied to, and given as what `tiles` made."""
+    plain = dataclasses.replace(tiny.model(), _programs={})
+    model = dataclasses.replace(plain, layout=dataclasses.replace(tiny.LAYOUT, resize="squash", tiles=2))
+    wide = np.random.default_rng(1).integers(0, 256, (16, 40, 3), np.uint8)
+    made = model.tiles(wide)
+    assert made.shape == (3, 16, 16, 3) and model.tiles(made) is made and model.tiles(IMAGE).shape == (1, 16, 16, 3)
+    np.testing.assert_array_equal(model.pixels(wide), made[-1])
+    prompt, images = "<image>is it red?<image>", [wide, IMAGE]
+    logits = model.logits(prompt, images)
+    assert logits.shape == (1 + 12 + 4 + 4, 48)
+    np.testing.assert_array_equal(model.logits(prompt, [made, IMAGE]), logits)
+    # The same model without tiles, given each tile as an image of its own, computes the same.
+    np.testing.assert_allclose(plain.logits("<image><image><image>is it red?<image>", [*made, IMAGE]), logits, rtol=1e-5, atol=1e-5)
+    assert model.generate([prompt, "what color is it?"], [images, []], 3)[0] == model.generate([prompt], [images], 3)[0]
+    turns = (Turn("user", "<image>what color is it?"),)
+    assert "".join(model.stream(turns, [wide], 3)) == model.reply(turns, [made], 3)
+    with pytest.raises(UserError, match=r"an array is u8\[height, width, 3\], not uint8\[3, 8, 8, 3\]"):
+        model.tiles(made[:, :8, :8])
+    with pytest.raises(UserError, match="1 images, but it marks 2 places with <image>"):
+        model.reply((Turn("user", "<image><image>is it red?"),), [wide])
 
 
 def test_towers_give_features():

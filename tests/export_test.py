@@ -168,7 +168,7 @@ def test_what_transformers_cannot_express_is_refused(tmp_path):
     with pytest.raises(UserError, match=r"convert: as internvl: its tokenizer lacks the marks of an image \(<img>, </img>, <IMG_CONTEXT>\), without which it was trained"):
         export.write(internvl, tmp_path / "a")
     with pytest.raises(UserError, match="convert: as internvl: its images are treated by 'crop'"):
-        export.write(dataclasses.replace(internvl, layout=dataclasses.replace(internvl.layout, resize="crop")), tmp_path / "a")
+        export.write(dataclasses.replace(internvl, layout=dataclasses.replace(internvl.layout, resize="crop", tiles=1)), tmp_path / "a")
     with pytest.raises(UserError, match="convert: as llava: .*neither transformers' LLaVA nor LLaVA's own code joins neighbouring patches"):
         export.write(internvl, tmp_path / "a", "llava")
     queries = pretrained.load(GOLDEN / "blip-2" / "model")
@@ -180,6 +180,8 @@ def test_what_transformers_cannot_express_is_refused(tmp_path):
         export.write(dataclasses.replace(queries, parts={**queries.parts, "encoder": encoder}), tmp_path / "a", "blip-2")
     with pytest.raises(UserError, match="convert: as blip-2: the encoder is not built"):
         export.write(tiny.model(), tmp_path / "a", "blip-2")
+    with pytest.raises(UserError, match="convert: as llava: its images are cut into up to 4 tiles, and only InternVL's processor does so"):
+        export.write(dataclasses.replace(tiny.model(), layout=dataclasses.replace(tiny.LAYOUT, resize="squash", tiles=4)), tmp_path / "a")
     assert not (tmp_path / "a").exists()
     (tmp_path / "mine").write_text("")
     assert main(["convert", f"--model={GOLDEN}/llama/model", f"--to={tmp_path}"]) == 2 and sorted(p.name for p in tmp_path.iterdir()) == ["mine"]

@@ -68,12 +68,13 @@ def test_each_process_reads_its_own_part_of_a_file_and_no_other():
             assert sum(sizes[path] for path in split) > 0.95 * sum(sizes.values())  # the rest are gains and biases
 
 
-def test_a_processor_that_cuts_tiles_is_read_as_one_that_does_not_and_says_so(tmp_path):
-    source = GOLDEN / "internvl" / "model"
-    shutil.copytree(source, tmp_path / "model")
+@pytest.mark.parametrize("change, tiles", [({}, 4), ({"crop_to_patches": True}, 4), ({"max_patches": 1}, 1), ({"max_patches": None}, 12)])
+def test_tiles_are_what_the_processor_of_a_checkpoint_makes(tmp_path, change, tiles):
+    """Whatever crop_to_patches says: transformers' InternVLProcessor asks its image processor to cut (checked with transformers 5.24)."""
+    shutil.copytree(GOLDEN / "internvl" / "model", tmp_path / "model")
     file = tmp_path / "model" / "preprocessor_config.json"
     node = json.loads(file.read_text())
-    assert node["max_patches"] == 1 and pretrained.load(source).layout.tokens_per_image == 4  # four by four patches, of which four are a token
-    file.write_text(json.dumps({key: value for key, value in node.items() if key != "max_patches"}))
-    with pytest.warns(UserWarning, match="an image is read as one tile; transformers' processor would cut it into up to 12"):
-        assert pretrained.load(tmp_path / "model").layout == pretrained.load(source).layout
+    assert node["crop_to_patches"] is False
+    file.write_text(json.dumps({key: value for key, value in {**node, **change}.items() if value is not None}))
+    layout = pretrained.find(tmp_path / "model").layout
+    assert (layout.tiles, layout.most, layout.tokens_per_image) == (tiles, tiles + (tiles > 1), 4)  # four by four patches, of which four are a token

@@ -10,12 +10,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding
-from PIL import Image
 
 from vlmjax import decode, inference, kernels, param_rules, sharding, stacks
 from vlmjax.data import images as pictures
 from vlmjax.data.conversation import RAW, Template
 from vlmjax.data.example import IMAGE_MARK, Turn
+from vlmjax.data.images import Picture
 from vlmjax.data.processor import Processor
 from vlmjax.data.tokenizer import Tokenizer
 from vlmjax.errors import UserError
@@ -28,7 +28,6 @@ from vlmjax.models.vit import ViT
 from vlmjax.models.vlm import VLM
 from vlmjax.train import build
 
-Picture = Image.Image | bytes | np.ndarray
 ADAPTERS = ("on", "off", "merged")
 _BUCKET = 32  # raw prompts are padded to multiples of it, so that prompts of nearly one length share a compiled program
 
@@ -72,7 +71,7 @@ class Bundle:
 
     def generate(self, prompts: Sequence[str], images: Sequence[Sequence[Picture]] | None = None, max_new_tokens: int = 32, sampling: decode.Sampling | None = None, seed: int = 0) -> list[str]:
         """Continuations of raw prompts, greedy or drawn by `sampling`. No template is applied, special tokens inside are recognised, and `<image>` is the
-        place of an image: `images` holds one list (of PIL images, encoded files or u8[h, w, 3]) per prompt."""
+        place of an image: `images` holds one list (of PIL images, encoded files, u8[h, w, 3], or what `tiles` made of one) per prompt."""
         batch = self.raw_prompts(prompts, images)[0]
         return [self.text(answer) for answer in self.answer(batch, max_new_tokens, sampling, seed)[:, 0]]
 
@@ -102,10 +101,12 @@ class Bundle:
 
     def conversation(self, turns: tuple[Turn, ...], images: Sequence[Picture]) -> dict[str, np.ndarray]:
         """The batch of one row that asks for the answer to a conversation, in the model's template."""
-        encoded = self.processor.encode(turns, True)
+        shown = [self.tiles(image) for image in images]
+        tiles = tuple(map(len, shown))
+        encoded = self.processor.encode(turns, True, tiles)
         length, keys = len(encoded.head.tokens) + len(encoded.tail), tuple(map(str, range(len(images))))
         T = _BUCKET * 2 ** max(0, (-(-length // _BUCKET) - 1).bit_length())  # doubling: a conversation that grows is compiled for a few lengths
-        return stack([self.processor.prompt_row([(keys, [turns])], T, len(images), 1)[0]]) | self.pack_pixels([[self.pixels(image) for image in images]], len(images))
+        return stack([self.processor.prompt_row([(keys, [turns])], T, sum(tiles), 1, [tiles])[0]]) | self.pack_pixels([[tile for image in shown for tile in image]], sum(tiles))
 
     def logits(self, prompt: str, images: Sequence[Picture] | None = None) -> np.ndarray:
         """f32[T, V] after each token of a raw prompt (see `generate`); T counts the tokens of its images."""
@@ -188,14 +189,17 @@ class Bundle:
         return self.text(answer).partition(self.template.end)[0] if self.template.stops else self.text(answer)
 
     def pixels(self, image: Picture) -> np.ndarray:
-        """u8[size, size, 3], by the model's layout."""
+        """u8[size, size, 3], by the model's layout; of an image that is cut into tiles, the whole of it, its thumbnail."""
+        return pictures.fit(pictures.rgb(image), self._treatment())
+
+    def tiles(self, image: Picture) -> np.ndarray:
+        """u8[n, size, size, 3], what the language model is shown of an image, by the model's layout: n = 1, or tiles and a thumbnail; the same of what it returned."""
+        return pictures.shown(image, self._treatment())
+
+    def _treatment(self) -> ImageLayout:
         if self.layout is None:
             raise UserError("model: it has no image encoder, so it cannot be given an image")
-        if isinstance(image, bytes):
-            return pictures.prepare(image, self.layout)
-        if isinstance(image, np.ndarray) and (image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3):
-            raise UserError(f"image: an array is u8[height, width, 3], not {image.dtype}{list(image.shape)}")
-        return pictures.fit(Image.fromarray(image) if isinstance(image, np.ndarray) else image.convert("RGB"), self.layout)
+        return self.layout
 
     def raw_prompts(self, prompts: Sequence[str], images: Sequence[Sequence[Picture]] | None) -> tuple[dict[str, np.ndarray], list[int]]:
         """One row per prompt, with its end as the only question → (batch, lengths)."""
@@ -205,22 +209,23 @@ class Bundle:
         if len(images) != len(prompts):
             raise UserError(f"images: {len(images)} lists for {len(prompts)} prompts; give one list per prompt")
         raw = Processor(self.tokenizer, RAW, self.layout)
-        groups, lengths = [], []
+        shown = [[self.tiles(image) for image in own] for own in images]
+        groups, lengths, tiles = [], [], [tuple(map(len, own)) for own in shown]
         for i, (prompt, own) in enumerate(zip(prompts, images)):
             if prompt.count(IMAGE_MARK) != len(own):
                 raise UserError(f"prompt {i}: marks {prompt.count(IMAGE_MARK)} places with {IMAGE_MARK}, but has {len(own)} images")
             turns = (Turn("user", prompt),)
-            encoded = raw.encode(turns, True)
+            encoded = raw.encode(turns, True, tiles[i])
             lengths.append(len(encoded.head.tokens) + len(encoded.tail))
             if not lengths[-1]:
                 raise UserError(f"prompt {i}: is empty")
             groups.append((tuple(map(str, range(len(own)))), [turns]))
-        T, M = -(-max(lengths) // _BUCKET) * _BUCKET, max(map(len, images))
-        batch = stack([raw.prompt_row([group], T, M, 1)[0] for group in groups])
-        return batch | self.pack_pixels([[self.pixels(image) for image in own] for own in images], M), lengths
+        T, M = -(-max(lengths) // _BUCKET) * _BUCKET, max(map(sum, tiles))
+        batch = stack([raw.prompt_row([group], T, M, 1, [own])[0] for group, own in zip(groups, tiles)])
+        return batch | self.pack_pixels([[tile for image in own for tile in image] for own in shown], M), lengths
 
     def pack_pixels(self, images: Sequence[Sequence[np.ndarray]], most: int) -> dict[str, np.ndarray]:
-        """u8[size, size, 3] images of each row → `pixels` u8[B, most, size, size, 3] and `image_mask`."""
+        """u8[size, size, 3] images, or tiles of them, of each row → `pixels` u8[B, most, size, size, 3] and `image_mask`."""
         size = self.layout.size if self.layout else 0
         pixels, mask = np.zeros((len(images), most, size, size, 3), np.uint8), np.zeros((len(images), most), bool)
         for row, own in enumerate(images):

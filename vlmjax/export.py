@@ -91,6 +91,8 @@ def refuse(bundle: Bundle, family: Family) -> None:
     """What nobody else's code computes under the family's name."""
     if why := family.misfit(_sizes(bundle, family)):
         raise UserError(f"convert: as {family.name}: {why}, so it is not written")
+    if family.name == "llava" and bundle.layout.tiles > 1:
+        raise UserError(f"convert: as llava: its images are cut into up to {bundle.layout.tiles} tiles, and only InternVL's processor does so, so it is not written")
     if family.name == "internvl":
         if bundle.layout.resize != "squash":
             raise UserError(f"convert: as internvl: its images are treated by {bundle.layout.resize!r}, and InternVL's processor resizes both sides (squash), so it is not written")

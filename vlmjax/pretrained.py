@@ -142,8 +142,6 @@ def load(path: epath.PathLike, dtype: str = "float32", mesh: Mesh | None = None)
     except UserError as error:
         warnings.warn(f"{error}; until then its prompts are raw")
         template = RAW
-    if checkpoint.family and checkpoint.layout and (tiles := image_processor.tiles(checkpoint.directory)) > 1:
-        warnings.warn(f"{checkpoint.directory}: an image is read as one tile; transformers' processor would cut it into up to {tiles} and a thumbnail (max_patches)")
     bundle = bundles.make(parts, arrays, tokenizer, template, checkpoint.layout, mesh, str(checkpoint.directory), jnp.dtype(dtype))
     found = statistics.check(param_rules.flatten(bundle.params), str(checkpoint.directory))
     return dataclasses.replace(bundle, family=checkpoint.family.name if checkpoint.family else "", carried=carried, statistics=found)

@@ -6,7 +6,7 @@ prompt before it, numbers of conversations per source close to the published one
     python experiments/benchmarks/packing.py [--length=4096] [--images=M --targets=S] [--image=576] [--share=1.0] [--seed=0]
 
 Budgets of images and supervised tokens are chosen where they are not given (experiments/llava_1_5.py: --length=2048 --images=2 --targets=1472;
-experiments/internvl.py: --length=4096 --images=8 --targets=2560 --image=258). What no row can hold is left out.
+experiments/internvl.py: --length=16384 --images=4 --targets=2560 --image=3330, an image of 13 tiles). What no row can hold is left out.
 """
 import argparse
 import resource
@@ -99,7 +99,7 @@ def main() -> int:
     print("| rows | examples a head | T | M | S | rows | examples a row | tokens real | image slots real | supervised slots real | to choose M and S, s | to plan an epoch, s |")
     print("|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|")
     alone = packing.Plan(drawn, np.arange(len(drawn) + 1), np.arange(len(drawn) + 1))
-    line("one example each", 1, tokens[drawn].max(), packing.Budget(1, int(table.supervised[drawn].max())), alone, table, "", "")
+    line("one example each", 1, int(tokens[drawn].max()), packing.Budget(1, int(table.supervised[drawn].max())), alone, table, "", "")
     for per_group in (1, 8):
         start = time.process_time()
         budget = packing.Budget(args.images, args.targets) if args.images and args.targets else packing.choose(table, drawn, args.length, per_group)

@@ -1,6 +1,7 @@
 """What a config may say, before anything is made of it."""
 import pytest
 
+from tests.train import tiny
 from vlmjax import config as configs
 from vlmjax.commands.prepare import RunConfig
 from vlmjax.errors import UserError
@@ -24,3 +25,12 @@ def test_a_documented_key_can_be_overridden_in_a_config_that_does_not_write_it(k
     for name in key.split("."):
         config = config[name] if isinstance(config, dict) else getattr(config, name)
     assert config == value
+
+
+@pytest.mark.parametrize("more, message", [
+    (dict(tiles=6), "images that are cut are resized without padding or cropping, and resize is 'crop'; set it to 'squash'"),
+    (dict(tiles=6, resize="squash", objective="contrastive"), "a contrastive stage compares whole images; set it to 1"), (dict(tiles=0), "0 is less than 1")])
+def test_tiles_without_a_meaning_are_refused(more, message):
+    with pytest.raises(UserError) as error:
+        tiny.config(**more).check("stages.align", tiny.one_device())
+    assert str(error.value) == f"stages.align.tiles: {message}"

@@ -6,12 +6,17 @@ import pathlib
 import shutil
 import subprocess
 import sys
+import types
 
+import numpy as np
 import pytest
 
 from vlmjax.__main__ import main
 from vlmjax.commands.common import DATA_DIR
+from vlmjax.commands.train import same_rows
 from vlmjax.data.datasets import easy_vqa
+from vlmjax.data.lengths import LengthTable
+from vlmjax.errors import UserError
 
 DEMO = "experiments/demo.py:tiny"
 
@@ -167,6 +172,17 @@ def test_broken_images_stop_a_run_that_meets_too_many_of_them(tmp_path, capsys, 
     assert "stage align: " in error and "example easy_vqa/train/" in error and "truncated (PNG)" in error and "raise stages.align.max_broken" in error
     listed = json.loads((tmp_path / "w" / "quarantine" / "align.json").read_text())
     assert len(listed) > 4 and set(listed.values()) == {"truncated (PNG)"}
+
+
+def test_hosts_that_would_plan_other_rows_are_stopped():
+    """As when one of them cannot read an image, which then has fewer tiles there than elsewhere."""
+    table = LengthTable(*np.ones((5, 3), np.int32))
+    other = dataclasses.replace(table, images=np.array([1, 3, 1], np.int32))
+    data = {"instruct": types.SimpleNamespace(table=table)}
+    job = lambda theirs: types.SimpleNamespace(gather=lambda mine: [mine, theirs.digest()])
+    same_rows(job(dataclasses.replace(table)), data)
+    with pytest.raises(UserError, match="stages.instruct.data: hosts found examples or images of different sizes"):
+        same_rows(job(other), data)
 
 
 @pytest.mark.parametrize("argv, message", [

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image, ImageFile
 
 from tests.data.tiny import png
-from vlmjax.data.images import MAX_PIXELS, decode, fit, prepare
+from vlmjax.data.images import MAX_PIXELS, cut, decode, fit, prepare, size
 from vlmjax.errors import UserError
 from vlmjax.layout import ImageLayout
 
@@ -16,7 +16,7 @@ NOISE = np.random.default_rng(0).integers(0, 256, (8, 8, 3), np.uint8)
 
 def test_an_image_that_fits_is_left_alone():
     for resize in ("crop", "pad", "squash"):
-        np.testing.assert_array_equal(prepare(png(NOISE), ImageLayout(8, 4, resize)), NOISE)
+        np.testing.assert_array_equal(prepare(png(NOISE), ImageLayout(8, 4, resize)), NOISE[None])
 
 
 def test_crop_pad_and_squash_of_a_wide_image():
@@ -40,6 +40,17 @@ def test_padding_is_resampling_the_padded_square(width, height):
         square = Image.new("RGB", (side, side), tuple(int(255 * channel) for channel in mean))
         square.paste(image, ((side - width) // 2, (side - height) // 2))
         np.testing.assert_array_equal(fit(image, ImageLayout(size, 4, "pad", mean=mean)), square.resize((size, size), Image.Resampling.BICUBIC))
+
+
+@pytest.mark.parametrize("width, height, tiles", [(24, 8, 3), (24, 16, 6), (9, 30, 3), (50, 47, 4), (8, 8, 1)])
+def test_tiles_are_the_stretched_image_row_by_row_and_the_whole_comes_last(width, height, tiles):
+    image, layout = Image.fromarray(np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)), ImageLayout(8, 4, "squash", tiles=6)
+    (columns, rows), made = layout.grid(width, height), cut(image, layout)
+    assert len(made) == layout.count(width, height) == tiles + (tiles > 1)
+    joined = np.concatenate([np.concatenate(made[row * columns : (row + 1) * columns], axis=1) for row in range(rows)], axis=0)
+    np.testing.assert_array_equal(joined, image.resize((8 * columns, 8 * rows), Image.Resampling.BICUBIC))
+    np.testing.assert_array_equal(made[-1], image.resize((8, 8), Image.Resampling.BICUBIC))
+    np.testing.assert_array_equal(prepare(encoded(image), layout), made)
 
 
 def encoded(image, kind="png", **options):
@@ -112,6 +123,24 @@ def test_the_camera_s_rotation_is_undone(kind):
         exif[0x0112] = value
         decoded = decode(encoded(Image.fromarray(pixels), kind, exif=exif, **({"quality": 100, "subsampling": 0} if kind == "jpeg" else {})))
         assert np.abs(np.asarray(decoded, int) - scene).max() <= (6 if kind == "jpeg" else 0), value
+
+
+@pytest.mark.parametrize("kind", ["png", "tiff", "jpeg", "webp", "bmp", "gif", "ppm", "ico"])
+def test_the_size_is_that_of_the_decoded_image(kind):
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (16, 24, 3), np.uint8))
+    for value in range(1, 9) if kind in ("png", "tiff", "jpeg", "webp") else (1,):
+        exif = Image.Exif()
+        exif[0x0112] = value
+        file = encoded(image, kind, exif=exif) if kind not in ("bmp", "gif", "ppm", "ico") else encoded(image, kind)
+        assert size(file) == decode(file).size
+        assert kind == "ico" or size(file) == ((16, 24) if value >= 5 else (24, 16))
+
+
+def test_the_size_is_read_from_the_header():
+    assert size(HALF["jpeg"]) == size(HALF["png"]) == (40, 40)  # whoever shows it finds that it is broken
+    for data, reason in ((b"", "empty file"), (b"<html>", "an HTML page"), (raw_png(30000, 30000, 8, 2, ()), "30000 x 30000 pixels, more than")):
+        with pytest.raises(UserError, match=reason):
+            size(data)
 
 
 WHOLE = {kind: encoded(Image.fromarray(np.random.default_rng(1).integers(0, 256, (40, 40, 3), np.uint8)), kind) for kind in ("jpeg", "png", "gif", "webp", "tiff", "bmp")}

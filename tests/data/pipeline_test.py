@@ -249,7 +249,7 @@ def test_what_no_row_can_hold_is_left_out_and_said_when_that_is_tolerated():
 
 @pytest.mark.parametrize(["failures", "broken"], [(2, 0), (3, 1)])
 def test_a_store_that_fails_for_a_moment_is_asked_again(monkeypatch, failures, broken):
-    monkeypatch.setattr("vlmjax.data.pipeline.RETRIES", (0.0, 0.0))
+    monkeypatch.setattr("vlmjax.data.reading.RETRIES", (0.0, 0.0))
     source, calls = captions(), []
 
     def read(key):

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.data.tiny import LAYOUT, PROCESSOR, TOKENIZER, captions, qa, questions, texts
+from tests.data.tiny import LAYOUT, PROCESSOR, TILED, TOKENIZER, captions, qa, questions, texts
 from vlmjax.data.conversation import TEMPLATES
 from vlmjax.data.example import Example, Turn
 from vlmjax.data.processor import Processor
@@ -93,6 +93,53 @@ def test_rows_are_row_by_row():
         for key, values in alone.items():
             np.testing.assert_array_equal(together[key][r], values, err_msg=key)
             assert together[key].dtype == values.dtype
+
+
+def test_an_image_of_several_tiles_is_as_many_places_one_after_the_other():
+    """By hand: two questions about an image of three tiles, then one about images of two and one."""
+    pair = [qa("c", ("x", "y"), "is it red?", "no")]
+    row, keys = TILED.row([PAIR, pair], length=60, images=6, targets=8, tiles=[(3,), (2, 1)])
+    assert keys == ["k", "k", "k", "x", "x", "y"]
+    tail = [*ids("is it red? yes"), EOS, *ids("what color is it? red"), EOS]
+    np.testing.assert_array_equal(row["tokens"][:26], [BOS, *[IMG] * 12, *tail])
+    np.testing.assert_array_equal(row["image_slots"], [-1, *range(12), *[-1] * 14, *range(12, 24), *[-1] * 21])
+    assert row["positions"][13] == row["positions"][19] == 13 and row["segments"][26] == 4 and row["tokens"][39:43].tolist() == ids("is it red?")
+    for example, tiles, targets in ((PAIR[0], (3,), 2), (pair[0], (2, 1), 2)):
+        assert TILED.lengths(example, tiles) == (1 + 4 * sum(tiles), 6, targets, sum(tiles))
+
+
+def test_the_marks_of_a_family_stand_once_around_an_image():
+    around = [TOKENIZER.encode(word)[0] for word in ("square", "blue")]
+    tokenizer = type(TOKENIZER)(TOKENIZER._backend, {"bos": BOS, "eos": EOS, "image": IMG}, (), around)
+    head = Processor(tokenizer, TILED.template, TILED.layout).encode(PAIR[0].turns, tiles=(3,)).head
+    assert head.tokens.tolist() == [BOS, around[0], *[IMG] * 12] and head.slots.tolist() == [-1, -1, *range(12)]
+
+
+@given(st.lists(st.lists(st.integers(1, 5), max_size=3), min_size=1, max_size=5))
+def test_what_an_example_needs_is_what_its_tiles_have(tiles):
+    """Lengths from a table that is cut, from laying out, and from the row: the same; each tile has P slots of its own, in order."""
+    examples = [qa(f"e{n}", tuple(f"{n}.{i}" for i in range(len(own))), "is it red?", "yes") for n, own in enumerate(tiles)]
+    table = TILED.cut(TILED.measure(examples), np.array([sum(own) for own in tiles]))
+    row, keys = TILED.row([[e] for e in examples], 400, 80, 40, tiles=[tuple(own) for own in tiles])
+    for i, (example, own) in enumerate(zip(examples, tiles)):
+        need = TILED.lengths(example, tuple(own))
+        assert table.need(i) == (need.head + need.tail, need.images, need.supervised) and need.images == sum(own)
+        assert need.tail + need.head == PROCESSOR.lengths(example).head + PROCESSOR.lengths(example).tail + 4 * (sum(own) - len(own))
+    total = sum(map(sum, tiles))
+    slots = row["image_slots"]
+    assert len(keys) == total and slots[slots >= 0].tolist() == list(range(4 * total))
+    assert keys == [f"{n}.{i}" for n, own in enumerate(tiles) for i, count in enumerate(own) for _ in range(count)]
+    assert (row["segments"] > 0).sum() == (table.head + table.tail).sum()
+
+
+def test_ones_are_as_if_nothing_was_said():
+    for one, other in zip(PROCESSOR.rows([[PAIR], []], 24, 1, 8), PROCESSOR.rows([[PAIR], []], 24, 1, 8, tiles=[[(1,)], []])):
+        np.testing.assert_equal(one, other)
+
+
+def test_tiles_of_another_number_of_images_are_refused():
+    with pytest.raises(UserError, match="example a: conversation: 2 images, but it marks 1 places with <image>"):
+        TILED.row([PAIR], 60, 6, 8, tiles=[(1, 2)])
 
 
 def test_a_prompt_row_is_the_training_row_without_answers():

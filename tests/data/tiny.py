@@ -14,6 +14,7 @@ from vlmjax.layout import ImageLayout
 LAYOUT = ImageLayout(size=8, patch=4)
 TOKENIZER = word_level(["is it red?", "is it a blue square?", "yes", "no", "what color is it?", "red blue", "a red square"])
 PROCESSOR = Processor(TOKENIZER, TEMPLATES["plain_qa"], LAYOUT)
+TILED = Processor(TOKENIZER, TEMPLATES["plain_qa"], ImageLayout(size=8, patch=4, resize="squash", tiles=4))
 
 
 def png(pixels: np.ndarray) -> bytes:
@@ -47,6 +48,17 @@ def questions() -> TinySource:
     asked = [("is it red?", "yes"), ("what color is it?", "red"), ("is it a blue square?", "no"), ("is it a red square?", "yes")]
     images = {f"i{n}": png(np.full((8, 8, 3), 40 * n, np.uint8)) for n in range(4)}
     return TinySource("questions", [qa(f"q{n}.{k}", (f"i{n}",), *asked[k]) for n in range(4) for k in range(n + 1)], images)
+
+
+SHAPES = {"square": (8, 8, 1), "wide": (8, 16, 3), "tall": (23, 8, 4), "large": (20, 19, 5)}  # {image: (height, width, tiles with the thumbnail)}
+
+
+def shapes() -> TinySource:
+    """Images of four shapes: one question about each, a second one about the wide one, one about two of them, one about none."""
+    draw = np.random.default_rng(0)
+    images = {key: png(draw.integers(1, 256, (height, width, 3), np.uint8)) for key, (height, width, _) in SHAPES.items()}
+    asked = [(key, (key,)) for key in SHAPES] + [("wide2", ("wide",)), ("both", ("tall", "square")), ("none", ())]
+    return TinySource("shapes", [qa(id_, keys, "what color is it?" if id_ == "wide2" else "is it red?", "yes") for id_, keys in asked], images)
 
 
 def captions() -> TinySource:

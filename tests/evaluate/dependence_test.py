@@ -131,6 +131,8 @@ def test_what_cannot_be_measured_is_said_or_has_no_map(capsys):
     assert measure(dataclasses.replace(model, layout=dataclasses.replace(model.layout, tokens=3)), predictions()) is None
     assert "no heat maps: the 3 image tokens of this model stand for no squares of the image" in capsys.readouterr().out
     assert measure(tiny.model(("decoder",)), predictions()) is None and measure(tiny.model(("projector",)), predictions()) is None
+    tiled = dataclasses.replace(model, layout=dataclasses.replace(model.layout, resize="squash", tiles=6))
+    assert measure(tiled, predictions()) is None and "tiny: no heat maps: they are of images that are one tile, and this model cuts an image into up to 6" in capsys.readouterr().out
     source, items, rows = predictions()
     assert dependence.measure(model, tiny.CHOICE, source, items, rows, 2) is None
 

@@ -7,6 +7,7 @@ import hypothesis.strategies as st
 import numpy as np
 import pytest
 
+from tests.data.tiny import TinySource, png
 from tests.evaluate import tiny
 from vlmjax.errors import UserError
 from vlmjax.evaluate import runner
@@ -63,6 +64,28 @@ def test_a_sample_is_of_whole_images_and_keeps_the_same_other_images():
     assert sum(asked.count(image) < of(image) for image in set(asked)) <= 1
     items = tiny.items()
     assert runner.draw(items, 10**6, 0) == items and len({tuple(i.id for i in runner.draw(items, 3, seed)) for seed in range(20)}) > 1
+
+
+def test_images_of_several_tiles_are_asked_about_in_one_program_and_grey_has_as_many():
+    """Images of one, three and four places; the derangement shows an item one of another number."""
+    sides = {f"i{n}": ((16, 16), (16, 32), (48, 16))[n % 3] for n in range(5)}
+    source = TinySource("tiny", [], {key: png(np.full((*sides[key], 3), tiny.COLORS[("red", "blue")[int(key[1]) % 2]], np.uint8)) for key in sides})
+    oracle = dataclasses.replace(tiny.oracle(), layout=dataclasses.replace(tiny.LAYOUT, resize="squash", tiles=3))
+    task = dataclasses.replace(tiny.TASK, open=lambda data_dir, split: (source, tiny.items()))
+    results, predictions = runner.evaluate(oracle, task, "", batch_rows=2)
+    plain = runner.evaluate(tiny.oracle(), tiny.TASK, "", batch_rows=2)[1]
+    assert predictions == plain and values(results)["real"] == 1.0 and len(oracle.shapes) == 1
+    count = {key: oracle.layout.count(width, height) for key, (height, width) in sides.items()}
+    other = derangement(count, 0)
+    asked = {(item.question, color(key), count[key]) for item in tiny.items() for key in (item.image, other[item.image])}
+    asked |= {(item.question, "gray", count[item.image]) for item in tiny.items()}
+    assert set(count.values()) == {1, 3, 4} and oracle.shown == asked
+    with pytest.raises(UserError, match=r"item t/\d/\d: its prompt needs \d+ tokens \(length\), 20 are available"):
+        runner.evaluate(oracle, task, "", length=20)
+
+
+def color(key):
+    return ("red", "blue")[int(key[1]) % 2]
 
 
 def test_two_towers_choose_the_nearest_text():

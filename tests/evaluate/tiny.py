@@ -72,6 +72,7 @@ class Oracle(bundle.Bundle):
 
     seen: collections.Counter = dataclasses.field(default_factory=collections.Counter)
     shapes: set = dataclasses.field(default_factory=set)
+    shown: set = dataclasses.field(default_factory=set)  # (question, color, tiles of its image)
 
     def answer(self, batch, max_new_tokens):
         self.shapes.add(batch["tokens"].shape + batch["target_positions"].shape)
@@ -81,6 +82,8 @@ class Oracle(bundle.Bundle):
             question = self.tokenizer.decode(batch["tokens"][b][batch["segments"][b] == own])
             color = self.color(batch["pixels"][b, 0])
             self.seen[question, batch["pixels"][b, 0].tobytes()] += 1
+            self.shown.add((question, color, int(batch["image_mask"][b].sum())))
+            assert {self.color(tile) for tile in batch["pixels"][b][batch["image_mask"][b]]} == {color}
             text = color if "what" in question else color if color == "gray" else "yes" if color in question else "no"
             out[b, q, :2] = *self.tokenizer.encode(text), self.tokenizer.eos
         return out

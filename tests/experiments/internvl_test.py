@@ -1,4 +1,4 @@
-"""InternVL's recipe: two steps at toy size from a user's command to transformers' layout."""
+"""InternVL's recipe: two steps at toy size, over images of one and of several tiles, from a user's command to transformers' layout."""
 import json
 
 import numpy as np
@@ -6,6 +6,8 @@ import numpy as np
 from vlmjax import config as configs
 from vlmjax import pretrained
 from vlmjax.__main__ import main
+from vlmjax.commands import preflight
+from vlmjax.commands.prepare import RunConfig, prepare
 from vlmjax.weights import store
 
 SOURCE = "tests/golden/internvl/model"
@@ -16,17 +18,28 @@ def test_an_override_of_one_component_is_of_no_other():
     assert [node.model[name].variant for name in ("encoder", "projector", "decoder")] == ["internvit-300m", "", ""]
 
 
+def test_one_key_makes_an_image_one_tile(data):
+    for more, most in (((), {1, 3}), (("--config.stages.instruct.tiles=1",), {1})):
+        node, _ = configs.read("experiments/internvl.py:tiny", more, RunConfig)
+        made = prepare(configs.build(RunConfig, node), str(data))
+        assert set(made.data["instruct"].table.images.tolist()) - {0} == most and preflight.image_tokens(made) == []
+
+
 def test_two_steps_and_back(data, tmp_path, capsys):
     assert main(["train", "--config=experiments/internvl.py:tiny", f"--workdir={tmp_path}/run", f"--data_dir={data}"]) == 0, capsys.readouterr().err
     (stage,) = json.loads((tmp_path / "run" / "record.json").read_text())["stages"]
     assert stage["steps"] == 2 and set(stage["trainable"]) == {"projector", "decoder"} and list(stage["frozen"]) == ["encoder"]
+    shown = [text for row in json.loads((tmp_path / "run" / "preflight.json").read_text())["stages"]["instruct"]["samples"] for kind, text in row if kind == "image"]
+    assert set(shown) <= {"4", "3 tiles, 12"} and len(shown) > 1
     model, before = pretrained.load(tmp_path / "run"), pretrained.load(SOURCE)
+    assert model.layout.tiles == 4
     assert (model.tokenizer.around, model.template.jinja, model.layout) == (before.tokenizer.around, before.template.jinja, before.layout)
     assert main(["convert", f"--model={tmp_path}/run", f"--to={tmp_path}/out"]) == 0 and "out: internvl, float32" in capsys.readouterr().out
     new, old = store.load(tmp_path / "out"), store.load(SOURCE)
     assert set(new) == set(old)
     assert all(np.array_equal(new[name], old[name]) == name.startswith("vision_tower.") for name in ("vision_tower.encoder.layer.1.lambda_1", "vision_tower.embeddings.cls_token",
                                                                                                   "multi_modal_projector.layer_norm.weight", "language_model.model.norm.weight"))
-    image = np.random.default_rng(0).integers(0, 256, (40, 31, 3), np.uint8)
+    image = np.random.default_rng(0).integers(0, 256, (60, 31, 3), np.uint8)
     again = pretrained.load(tmp_path / "out")
+    assert again.layout == model.layout and len(again.tiles(image)) == 3
     np.testing.assert_array_equal(again.logits("<image>\nHow many?", [image]), model.logits("<image>\nHow many?", [image]))

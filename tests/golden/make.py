@@ -18,7 +18,7 @@ from vlmjax.parity import cases, reference
 
 HERE = pathlib.Path(__file__).parent
 MARGIN = 1e-3  # between the two largest logits at each greedy step: far above float32's noise, so that every machine picks the same
-SIZE, PATCH = 28, 7
+SIZE, PATCH, TILES = 28, 7, 4
 VISION = dict(image_size=SIZE, patch_size=PATCH, hidden_size=32, num_hidden_layers=3, num_attention_heads=4, intermediate_size=48, hidden_act="quick_gelu")
 TEXT = dict(hidden_size=24, num_hidden_layers=2, num_attention_heads=3, intermediate_size=40, max_position_embeddings=32, hidden_act="quick_gelu")
 LANGUAGE = dict(hidden_size=32, num_hidden_layers=3, num_attention_heads=4, num_key_value_heads=2, intermediate_size=48, max_position_embeddings=256)
@@ -174,7 +174,7 @@ def save_llava(directory: pathlib.Path, seed: int) -> None:
 
 
 def save_internvl(directory: pathlib.Path, seed: int) -> None:
-    """As OpenGVLab's `-hf` checkpoints: a Qwen2 whose table has the marks around an image's tokens, and one tile an image."""
+    """As OpenGVLab's `-hf` checkpoints: a Qwen2 whose table has the marks around an image's tokens, and images in up to four tiles and a thumbnail."""
     special = {"start_image_token": "<img>", "end_image_token": "</img>", "context_image_token": "<IMG_CONTEXT>", "video_token": "<video>"}
     base = qwen2_tokenizer()
     base.add_special_tokens({"extra_special_tokens": [*base.extra_special_tokens, *special.values()]})
@@ -191,7 +191,7 @@ def save_internvl(directory: pathlib.Path, seed: int) -> None:
     model = randomised(transformers.InternVLForConditionalGeneration(config), seed)
     model.generation_config.eos_token_id = [tokenizer.eos_token_id, tokenizer.pad_token_id]
     model.save_pretrained(directory)
-    images = transformers.GotOcr2ImageProcessorPil(size={"height": SIZE, "width": SIZE}, max_patches=1, image_mean=[0.485, 0.456, 0.406], image_std=[0.229, 0.224, 0.225])
+    images = transformers.GotOcr2ImageProcessorPil(size={"height": SIZE, "width": SIZE}, max_patches=TILES, image_mean=[0.485, 0.456, 0.406], image_std=[0.229, 0.224, 0.225])
     images.save_pretrained(directory)  # a whole InternVLProcessor has one for videos, which needs torchvision
     tokenizer.save_pretrained(directory)
 

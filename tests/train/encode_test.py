@@ -31,9 +31,9 @@ def stage(once=True, **more):
     return tiny.stage("instruct", **{"trainable": INSTRUCT, "batch": 2, "length": 40, "images": 3, "targets": 16, "steps": 3, "encode_once": once, **more})
 
 
-def data(made, images=IMAGES, resize="crop"):
+def data(made, images=IMAGES, resize="crop", tiles=1):
     source = TinySource("questions", [qa(f"q{n}", (f"i{n}",), "is it red?", "yes") for n in range(8)], images)
-    processor = Processor(TOKENIZER, TEMPLATES["plain_qa"], ImageLayout(16, 8, resize))
+    processor = Processor(TOKENIZER, TEMPLATES["plain_qa"], ImageLayout(16, 8, resize, tiles=tiles))
     return Pipeline([(source, 1.0), (texts(), 1.0)], processor, "next_token", dataclasses.replace(made.shape, features=None), 0, 1)
 
 
@@ -94,6 +94,26 @@ def test_a_qformer_reads_the_class_token_too(encoded, tmp_path):
     got = jax.jit(lambda own, pixels: encode.vlm.features(made.encoder.module, own, pixels, tokens=5))(own, want["pixels"].reshape(6, 16, 16, 3))
     seen = want["image_mask"].ravel()
     np.testing.assert_array_equal(batch["features"].reshape(6, 5, 16)[seen], np.asarray(got)[seen])
+
+
+def test_every_tile_of_an_image_has_features_of_its_own(encoded, tmp_path):
+    """Images of 3, 4 and 1 tiles, as many at once as there is room for: what the encoder gives of each tile, in the order of its places."""
+    made, plain, said = stage(images=4, steps=4), stage(False, images=4, steps=4), []
+    pictures = {f"i{n}": png(np.random.default_rng(n).integers(0, 256, sides, np.uint8)) for n, sides in enumerate([(16, 32, 3), (16, 20, 3), (48, 16, 3)] * 3)}
+    pipeline, pixels = data(made, pictures, "squash", 3), data(plain, pictures, "squash", 3)
+    found = encode.once(made, encoder(made), pipeline, tmp_path, said.append)
+    shown = {n for step in range(4) for row in pixels.ids(step) for n in row if n[0] == "q"}
+    tiles = sum((3, 1, 4)[int(id_[1]) % 3] for id_ in shown)
+    assert found["images"] == found["encoded"] == len(shown) and found["bytes"] == tiles * made.shape.features.nbytes and found["key"] != encoded[2][0]["key"]
+    params = encode.param_rules.unflatten(encode.stacks.place(encoder(made), made.encoder.params))["encoder"]
+    for step in range(4):
+        batch, want = pipeline.batch(step), pixels.batch(step)
+        for key in set(want) - {"pixels"}:
+            np.testing.assert_array_equal(batch[key], want[key])
+        got = encode.vlm.features(made.encoder.module, params, want["pixels"].reshape(8, 16, 16, 3))
+        np.testing.assert_allclose(batch["features"].reshape(8, 4, 16), np.where(want["image_mask"].reshape(8, 1, 1), got, 0), rtol=1e-4, atol=1e-5)
+    again = encode.once(made, encoder(made), data(made, pictures, "squash", 3), tmp_path, said.append)
+    assert (again["hits"], again["encoded"], again["key"]) == (len(shown), 0, found["key"])
 
 
 def test_a_second_run_encodes_nothing(encoded, monkeypatch):

@@ -47,6 +47,17 @@ def test_an_interrupted_stage_ends_bit_for_bit_like_an_uninterrupted_one(tmp_pat
     assert {"grad_norm/decoder", "param_norm/projector", "update_norm/decoder", "loss", "lr"} <= set(read("whole")[0])
 
 
+def test_a_stage_does_not_go_on_with_data_of_other_lengths(tmp_path, instruct):
+    """Rows are planned by them, so it would read other rows. A checkpoint that says nothing of them is from before they were kept."""
+    stage, compiled = instruct
+    tiny.run(stage, tmp_path / "new", compiled=compiled, about={"lengths": 1})
+    tiny.run(stage, tmp_path / "new", compiled=compiled, about={"lengths": 1})
+    with pytest.raises(UserError, match="stage instruct: its data has other lengths than when .* was saved, .*; put the files back, or start in another --workdir"):
+        tiny.run(stage, tmp_path / "new", compiled=compiled, about={"lengths": 2})
+    for about in ({}, {"lengths": 2}):
+        tiny.run(stage, tmp_path / "old", compiled=compiled, about=about)
+
+
 def test_a_stage_killed_right_after_its_last_checkpoint_has_all_its_metrics(tmp_path, instruct):
     stage, compiled = instruct
 

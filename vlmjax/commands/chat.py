@@ -7,9 +7,10 @@ from etils import epath
 
 from vlmjax import bundle as bundles
 from vlmjax import decode, files, pretrained, sharding
-from vlmjax.bundle import Bundle, Picture
+from vlmjax.bundle import Bundle
 from vlmjax.commands import common
 from vlmjax.data.example import IMAGE_MARK, Turn
+from vlmjax.data.images import Picture
 from vlmjax.errors import UserError
 
 HELP = "/image FILE shows another image, /new begins a new conversation, /quit ends; Ctrl-C stops an answer"
@@ -62,7 +63,7 @@ class Conversation:
     waiting: tuple[Picture, ...] = ()
 
     def show(self, images: list[bytes]) -> None:
-        self.waiting += tuple(self.model.pixels(image) for image in images)
+        self.waiting += tuple(self.model.tiles(image) for image in images)
 
     def ask(self, question: str) -> Iterator[str]:
         """The answer, piece by piece; a question that cannot be asked, or whose answer is not waited for, changes nothing."""

@@ -146,9 +146,9 @@ def template(name: str, tokenizer: str) -> conversation.Template:
     return conversation.TEMPLATES[name]
 
 
-def layout(encoder: object | None, projector: object | None, resize: str) -> ImageLayout | None:
-    """The image treatment that the configs of an encoder and a projector ask for."""
-    return ImageLayout(encoder.size, encoder.patch, resize, encoder.mean, encoder.std, **(projector.places(encoder) if projector else {})) if encoder else None
+def layout(encoder: object | None, projector: object | None, resize: str, tiles: int = 1) -> ImageLayout | None:
+    """The image treatment that a stage and the configs of an encoder and a projector ask for."""
+    return ImageLayout(encoder.size, encoder.patch, resize, encoder.mean, encoder.std, tiles=tiles, **(projector.places(encoder) if projector else {})) if encoder else None
 
 
 def pipeline(name: str, config: build.StageConfig, sources: list[tuple[Source, float]], processor: Processor, shape: BatchShape, seed: int, workers: int) -> Pipeline:

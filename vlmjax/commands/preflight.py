@@ -76,7 +76,7 @@ def show(name: str, found: preflight.Findings, data: Pipeline, color: bool) -> N
     images = f", {found.images:,} images ({'all' if found.images == found.images_checked else f'{found.images_checked:,}'} checked)" if found.images else ""
     print(f"{name}: {found.examples:,} examples{images}")
     if (used := found.usage) and (best := preflight.budget(data)):
-        slots = f", {used['image_slots']:.1%} of {data.shape.images} images" if data.shape.images else ""
+        slots = f", {used['image_slots']:.1%} of {data.shape.images} {'images' if data.processor.layout.tiles == 1 else 'tiles'}" if data.shape.images else ""
         print(f"{name}: {used['rows']:,} rows an epoch; real are {used['tokens']:.1%} of {data.shape.length} tokens{slots}, {used['supervised']:.1%} of {data.shape.targets} targets"
               f" (rows this long are filled well with images={best.images}, targets={best.targets})")
     print(f"{name}: the first rows, supervised text {'green' if color else 'between ⟦ ⟧'}:")

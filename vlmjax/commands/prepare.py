@@ -106,7 +106,7 @@ def prepare(config: RunConfig, data_dir: str) -> Prepared:
     for name in config.run:
         stage = config.stages[name]
         stage.check(f"stages.{name}", mesh)
-        made.layouts[name] = common.layout(encoder if stage.images else None, projector, stage.resize)
+        made.layouts[name] = common.layout(encoder if stage.images else None, projector, stage.resize, stage.tiles)
         processor = Processor(tokenizer, templates[name], made.layouts[name])
         made.data[name] = common.pipeline(name, stage, sources.by_stage[name], processor, build.batch_shape(stage, encoder), config.seed, config.workers)
     return made

@@ -18,6 +18,7 @@ from vlmjax.commands.report import image_reader
 from vlmjax.data.pipeline import Pipeline
 from vlmjax.errors import UserError
 from vlmjax.evaluate import runner
+from vlmjax.hosts import Job
 from vlmjax.train import build, encode, loop, metrics, record, speed
 from vlmjax.train.checkpoint import Checkpoints
 from vlmjax.train.claim import claim
@@ -56,6 +57,7 @@ def train(node: Any, changed: dict[str, list], workdir: str, data_dir: str) -> N
         if set(config.run) - record.finished(log).keys():
             seen = preflight.check(made, data_dir, known.append)
         stages = made.stages
+    same_rows(job, made.data)
     mesh, tokenizer, checkpoints, modules, templates, data = made.mesh, made.tokenizer, made.checkpoints, made.modules, made.templates, made.data
     encoder, projector = made.sizes
     used = [name for name in modules if any(name in stage.reads for stage in stages.values())]
@@ -80,7 +82,7 @@ def train(node: Any, changed: dict[str, list], workdir: str, data_dir: str) -> N
             saved = Checkpoints(workdir, name, config.checkpoint.keep, config.checkpoint.keep_every)
             say(f"{name}: {'starts' if saved.latest() is None else f'resumes at step {saved.latest()}'}")
             owners = truth.owners(stages[name].reads, record.finished(log))
-            about, encoded = {"fingerprint": log["fingerprint"], "config": mine["config"], "from": owners_by_component(owners)}, {}
+            about, encoded = {"fingerprint": log["fingerprint"], "config": mine["config"], "from": owners_by_component(owners), "lengths": data[name].table.digest()}, {}
             if stages[name].encoder:
                 encoded = {"encoded_once": encode_once(stages[name], truth, record.finished(log), data[name])}
                 about["encoder_sha256"] = encoded["encoded_once"]["encoder_sha256"]
@@ -93,7 +95,8 @@ def train(node: Any, changed: dict[str, list], workdir: str, data_dir: str) -> N
         missing = job.share(lambda: [task for task in config.evaluate.after.get(name, ()) if task not in runner.read_results(workdir)])
         if missing or position + 1 == len(config.run) and not job.share((workdir / "model" / "config.json").exists):
             flat = truth.load(used, finished)
-            model = bundles.make(modules, flat, tokenizer, templates[name], common.layout(encoder, projector, config.stages[name].resize), made.answering)
+            stage = config.stages[name]
+            model = bundles.make(modules, flat, tokenizer, templates[name], common.layout(encoder, projector, stage.resize, stage.tiles), made.answering)
             for task in missing:
                 score(model, task, config.evaluate, data_dir, workdir, job)
             if position + 1 == len(config.run):
@@ -105,6 +108,14 @@ def train(node: Any, changed: dict[str, list], workdir: str, data_dir: str) -> N
     if jax.process_index() == 0:
         say(runner.table(runner.read_results(workdir) or {}))
         say(f"report: {report.write(workdir, image_reader(data_dir, config.evaluate.split))}")
+
+
+def same_rows(job: Job, data: dict[str, Pipeline]) -> None:
+    """Every host plans for itself; what it has read, sizes of images for their tiles among it, has to be what the others have."""
+    for name, pipeline in data.items():
+        if len(set(job.gather(pipeline.table.digest()))) > 1:
+            raise UserError(f"stages.{name}.data: hosts found examples or images of different sizes, as when a file is missing on one of them; see that all read the same files, "
+                            "or build the set once: vlmjax data build")
 
 
 def encode_once(stage: build.Stage, truth: Truth, finished: Iterable[str], data: Pipeline) -> dict[str, Any]:

@@ -40,7 +40,8 @@ class Features(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class BatchShape:
-    """The static shape of a stage's batch: B rows of T tokens, M images and S supervised tokens; images are `size` pixels square, or `features`."""
+    """The static shape of a stage's batch: B rows of T tokens, M images (each tile of one and its thumbnail counts) and S supervised tokens; images are `size`
+    pixels square, or `features`."""
 
     rows: int
     length: int

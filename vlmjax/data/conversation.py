@@ -39,11 +39,11 @@ class Template:
 
 
 class Piece(NamedTuple):
-    """A run of tokens, or (`image`) the place of one image, which has as many tokens as the layout says."""
+    """A run of tokens, or the place of one image: `image` is then the number of its tiles, and the layout says how many tokens each has; 0 for a run of tokens."""
 
     ids: tuple[int, ...] = ()
     supervised: bool = False
-    image: bool = False
+    image: int = 0
 
 
 class Span(NamedTuple):
@@ -105,7 +105,7 @@ def _parts(tokenizer: Tokenizer, found: Sequence[Span]) -> Iterator[Piece]:
     for text, supervised in found:
         for i, part in enumerate(text.split(IMAGE_MARK)):
             if i:
-                yield Piece(image=True)
+                yield Piece(image=1)
             yield Piece(tuple(tokenizer.encode(part)), supervised)
 
 
@@ -125,7 +125,7 @@ def _whole(tokenizer: Tokenizer, found: Sequence[Span]) -> Iterator[Piece]:
     start = 0
     for i, chunk in enumerate(chunks):
         if i:
-            yield Piece(image=True)
+            yield Piece(image=1)
             start += len(mark)
         run: list[int] = []
         flag = False
@@ -136,7 +136,7 @@ def _whole(tokenizer: Tokenizer, found: Sequence[Span]) -> Iterator[Piece]:
                 yield Piece(tuple(run), flag)
                 run = []
             if image:
-                yield Piece(image=True)
+                yield Piece(image=1)
             else:
                 run.append(id_)
                 flag = supervised
@@ -148,11 +148,11 @@ def _raw(tokenizer: Tokenizer, prompt: str) -> list[Piece]:
     """A prompt as its family's processor tokenises it: whole where the vocabulary has an image token, else part by part between the images."""
     if tokenizer.image is None:
         first, *rest = prompt.split(IMAGE_MARK)
-        return [Piece(tuple(tokenizer.encode_raw(first))), *(piece for text in rest for piece in (Piece(image=True), Piece(tuple(tokenizer.encode(text)))))]
+        return [Piece(tuple(tokenizer.encode_raw(first))), *(piece for text in rest for piece in (Piece(image=1), Piece(tuple(tokenizer.encode(text)))))]
     pieces, ids = [], []
     for id_ in tokenizer.encode_raw(prompt.replace(IMAGE_MARK, tokenizer.text_of(tokenizer.image))):
         if id_ == tokenizer.image:
-            pieces += [Piece(tuple(ids)), Piece(image=True)]
+            pieces += [Piece(tuple(ids)), Piece(image=1)]
             ids = []
         else:
             ids.append(id_)

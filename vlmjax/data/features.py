@@ -1,7 +1,7 @@
 """Features of images, by the SHA-256 of the encoded image, in ArrayRecord files: a folder that grows by whole parts.
 
     DIR/about.json           what made the features; DIR is named by the hash of it
-    DIR/PART.array_record    one record per image: the bytes of its features
+    DIR/PART.array_record    one record per image: the bytes of its features, tile after tile
     DIR/PART.json            the file's length, the hash of each image and a checksum of its features; written last
 
 A part counts when its JSON is there and its file has the length that stands in it, so that a kill leaves nothing that would be believed; the
@@ -55,7 +55,7 @@ class Cache:
         return sha in self._where
 
     def read(self, sha: str) -> np.ndarray:
-        """f[P, E] of an image that is there."""
+        """f[n, P, E] of the n tiles of an image that is there (n = 1 where nothing is cut)."""
         file, record, check = self._where[sha]
         path = self.directory / file
         try:
@@ -67,10 +67,10 @@ class Cache:
             raise Damaged(f"{path}: cannot be read: {files.reason(error)[:200]}; remove {self.directory} and run again") from None
         if zlib.crc32(data) != check:
             raise Damaged(f"{path}: its record {record} is not what was written; remove {self.directory} and run again")
-        return np.frombuffer(data, self._features.dtype).reshape(self._features.patches, self._features.width)
+        return np.frombuffer(data, self._features.dtype).reshape(-1, self._features.patches, self._features.width)
 
     def write(self, encoded: Iterable[tuple[str, np.ndarray]]) -> None:
-        """Adds a part: (SHA-256, f[P, E]) of images. Nothing to add is no part."""
+        """Adds a part: (SHA-256, f[n, P, E]) of images. Nothing to add is no part."""
         part, images = uuid.uuid4().hex[:12], []
 
         def records():

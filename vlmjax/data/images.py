@@ -1,4 +1,4 @@
-"""Bytes → pixels: decode, then crop, pad or squash to the encoder's square."""
+"""Bytes → pixels: decode, then crop, pad or squash to the encoder's square, or cut into several of them."""
 import io
 import re
 
@@ -8,9 +8,15 @@ from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from vlmjax.errors import UserError
 from vlmjax.layout import ImageLayout
 
+Picture = Image.Image | bytes | np.ndarray  # as people have them: the bytes are a file's, an array is u8[h, w, 3]
+
 # A phone's photo of 12,000 x 9,000 passes, also padded to a square. Pillow holds 4 bytes per pixel: 576 MB for the largest, and as much again for
 # what it is converted to.
 MAX_PIXELS = 12_000 * 12_000
+
+# Formats whose header has the size that decoding ends with. A PNG may say where up is behind its pixels, in one of the ways that Pillow reads, so one that does is decoded.
+_SIZED = ("BMP", "GIF", "JPEG", "MPO", "PNG", "PPM", "WEBP")
+_PNG_TURNS = (b"eXIf", b"Raw profile type exif", b"XML:com.adobe.xmp")
 
 
 def decode(data: bytes) -> Image.Image:
@@ -72,9 +78,56 @@ def fit(image: Image.Image, layout: ImageLayout) -> np.ndarray:
     return np.array(_resize(image, (size, size)))
 
 
+def cut(image: Image.Image, layout: ImageLayout) -> np.ndarray:
+    """RGB image → u8[n, size, size, 3], n = layout.count(*image.size): the image stretched to its grid and cut row by row, then itself as a thumbnail.
+
+        0 1 2        tiles  0 1 2 3 4 5  whole
+        3 4 5
+    """
+    (columns, rows), size = layout.grid(*image.size), layout.size
+    whole = fit(image, layout)[None]
+    if columns * rows == 1:
+        return whole
+    canvas = np.asarray(_resize(image, (columns * size, rows * size)))
+    tiles = canvas.reshape(rows, size, columns, size, 3).swapaxes(1, 2).reshape(-1, size, size, 3)
+    return np.concatenate([tiles, whole])
+
+
+def rgb(picture: Picture) -> Image.Image:
+    """An RGB image; a file's is upright."""
+    if isinstance(picture, bytes):
+        return decode(picture)
+    if isinstance(picture, np.ndarray) and (picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3):
+        raise UserError(f"image: an array is u8[height, width, 3], not {picture.dtype}{list(picture.shape)}")
+    return Image.fromarray(picture) if isinstance(picture, np.ndarray) else picture.convert("RGB")
+
+
+def shown(picture: Picture, layout: ImageLayout) -> np.ndarray:
+    """u8[n, size, size, 3]: `cut` of a picture, or what it was cut into before."""
+    if isinstance(picture, np.ndarray) and picture.dtype == np.uint8 and picture.ndim == 4 and picture.shape[1:] == (layout.size, layout.size, 3):
+        return picture
+    return cut(rgb(picture), layout)
+
+
 def prepare(data: bytes, layout: ImageLayout) -> np.ndarray:
-    """Encoded bytes → u8[size, size, 3]."""
-    return fit(decode(data), layout)
+    """Encoded bytes → u8[n, size, size, 3]: what the encoder reads of the image, n = 1 where nothing is cut."""
+    return cut(decode(data), layout)
+
+
+def size(data: bytes) -> tuple[int, int]:
+    """(width, height) of `decode(data)`, of most files from the header alone: they may be broken behind it. UserError where they are not even that far an image."""
+    kind = ""
+    try:
+        image = _open(data)
+        kind = image.format
+        if kind not in _SIZED or kind == "PNG" and any(mark in data for mark in _PNG_TURNS):
+            return decode(data).size
+        turned = image.getexif().get(ExifTags.Base.Orientation, 1) >= 5 if kind != "PNG" else False
+        return image.size[::-1] if turned else image.size
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(_reason(data, kind, error)) from None
 
 
 def _resize(image: Image.Image, size: tuple[int, int]) -> Image.Image:

@@ -1,13 +1,17 @@
 """What every example costs, as a table: all that planning reads of a data set, whatever its size."""
 import dataclasses
+import zlib
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
+COLUMNS = ("head", "tail", "supervised", "images", "group")
+
 
 class Lengths(NamedTuple):
-    """What one example costs: tokens up to its last image (shared by its group), tokens after it, supervised tokens, images."""
+    """What one example costs: tokens up to its last image (shared by its group), tokens after it, supervised tokens, images (a tile counts as
+    one)."""
 
     head: int
     tail: int
@@ -20,7 +24,8 @@ class LengthTable:
     """One number per example in each column, all i32[N].
 
     head: tokens up to the last image, image tokens included, which the examples of a group share; 0 without images. tail: tokens after
-    it. supervised: supervised tokens. images: images. group: examples with the same number show the same images behind the same text.
+    it. supervised: supervised tokens. images: images, each tile of one and its thumbnail counted. group: examples with the same number show
+    the same images behind the same text.
     faults: {index: reason} of examples that cost nothing, because they cannot be shown at all.
     """
 
@@ -34,6 +39,10 @@ class LengthTable:
     def __len__(self) -> int:
         return len(self.tail)
 
+    def digest(self) -> int:
+        """A checksum of all that rows are planned by."""
+        return zlib.crc32(b"".join(np.ascontiguousarray(getattr(self, name), np.int32).tobytes() for name in COLUMNS))
+
     def need(self, i: int) -> tuple[int, int, int]:
         """(tokens, images, supervised tokens) of example i in a row of its own."""
         return int(self.head[i] + self.tail[i]), int(self.images[i]), int(self.supervised[i])
@@ -41,7 +50,7 @@ class LengthTable:
 
 def join(tables: Sequence[LengthTable]) -> LengthTable:
     """One table of all examples, one source after the other; groups stay apart."""
-    columns = {name: np.concatenate([getattr(table, name) for table in tables]) for name in ("head", "tail", "supervised", "images")}
+    columns = {name: np.concatenate([getattr(table, name) for table in tables]) for name in COLUMNS[:-1]}
     groups, faults, first, last = [], {}, 0, 0
     for table in tables:
         groups.append(table.group + last)

@@ -3,7 +3,6 @@ import bisect
 import dataclasses
 import functools
 import threading
-import time
 import zlib
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -11,22 +10,19 @@ from typing import NamedTuple
 import grain
 import numpy as np
 
-from vlmjax import files
-from vlmjax.data import images, lengths, measure, packing
+from vlmjax.data import images, lengths, measure, packing, tiles
 from vlmjax.data import mixture as mixtures
 from vlmjax.data.batch import BatchShape, Features, spec
 from vlmjax.data.example import Example, Source
 from vlmjax.data.features import Damaged
 from vlmjax.data.packing import Row
 from vlmjax.data.processor import Processor, misfit
+from vlmjax.data.reading import image_file
 from vlmjax.errors import UserError
 from vlmjax.layout import ImageLayout
 
 # Pixels of prepared images are kept up to this many bytes: 40,000 images of 64x64, 3,500 of 224x224.
 PIXEL_BYTES = 512 << 20
-
-# Seconds before a read that failed is tried again: what a store denies for a moment should not become part of a run's record.
-RETRIES = (0.1, 1.0)
 
 # Plans are kept up to this many examples (at most 12 bytes each), two epochs at least: `steps` makes them all before the first batch.
 PLANNED_EXAMPLES = 1 << 23
@@ -56,6 +52,8 @@ class Pipeline:
     An image that cannot be read or decoded breaks the examples that show it, and no others: they keep their place, their tokens and their ids,
     with weights, pixels and image_mask 0. `faults` says which.
 
+    Where the layout cuts images into tiles, an image takes as many places of a row as it has tiles, one after the other; one whose size cannot be read has one.
+
         row        A (its image is broken)    B               C (no image)
         weights    0 0 0                      1 1             1 1 1 1
         image_mask 0                          1
@@ -81,7 +79,8 @@ class Pipeline:
         self.per_group, self.weighting, self.workers = per_group, weighting, workers
         self.sources = [source for source, _ in sources]
         self._image: Callable[[Source, str], np.ndarray] = _Pixels(processor.layout).get
-        self.table = lengths.join([measure.table(source, processor, objective, shape.length) for source in self.sources])
+        self._tiles = {key: tiles.count(source, processor.layout) for key, source in {id(source): source for source in self.sources}.items()}
+        self.table = lengths.join([measure.table(source, processor, objective, shape.length, self._tiles[id(source)]) for source in self.sources])
         self._first = np.cumsum([0, *(len(source.examples) for source in self.sources)]).tolist()  # of each source in the table
         self.unusable = self._unusable()
         if len(self.unusable) > max_unusable * len(self.table):
@@ -110,7 +109,8 @@ class Pipeline:
         shown = [[(self._place(piece[0])[0], [self.example(i) for i in piece]) for piece in row] for row in plan[part]]
         shape = self.shape
         if self.objective == "next_token":
-            batch, _ = self.processor.rows([[group for _, group in groups] for groups in shown], shape.length, shape.images, shape.targets, self.weighting)
+            cut = [[self.tiles(source, group[0].images) for source, group in groups] for groups in shown]
+            batch, _ = self.processor.rows([[group for _, group in groups] for groups in shown], shape.length, shape.images, shape.targets, self.weighting, cut)
         else:
             captions = [self.example(i).caption for ((i,),) in plan]
             made = [self.processor.caption_row(text, shape.length) for text in captions[part]]
@@ -128,8 +128,24 @@ class Pipeline:
         return iter(steps.to_iter_dataset(grain.ReadOptions(num_threads=min(prefetch, self.workers), prefetch_buffer_size=prefetch)))
 
     def read_features(self, features: Features, image: Callable[[Source, str], np.ndarray]) -> None:
-        """From now on batches have features in place of pixels: `image` says those of (source, key), or UserError why it is broken."""
+        """From now on batches have features in place of pixels: `image` says those of the tiles of (source, key), f[n, P, E], or UserError why it is broken."""
         self.shape, self._image = dataclasses.replace(self.shape, features=features), image
+
+    def tiles(self, source: Source, keys: Sequence[str]) -> tuple[int, ...]:
+        """Of each of these images of a source; `()` where nothing is cut."""
+        known = self._tiles[id(source)]
+        return known.of(keys) if known else ()
+
+    def as_planned(self, source: Source, key: str, made: np.ndarray) -> np.ndarray:
+        """What was made of the tiles of an image, [n, …], where they are as many as its places in a row."""
+        if len(made) != (count := sum(self.tiles(source, (key,))) or 1):
+            raise UserError(f"has {len(made)} tiles, and {count} when the rows were planned")
+        return made
+
+    def tiles_of(self, index: int) -> tuple[int, ...]:
+        """`tiles` of the images that an example of the table shows."""
+        source, i = self._place(index)
+        return self.tiles(source, source.examples[i].images)
 
     def images(self, steps: int) -> list[tuple[Source, str]]:
         """(source, key) of all images that the first steps show, each once."""
@@ -222,10 +238,11 @@ class Pipeline:
         for b, groups in enumerate(rows):
             stop = 0
             for piece, (source, group) in enumerate(groups):
-                start, stop = stop, stop + len(group[0].images)
+                keys = group[0].images
+                start, stop = stop, stop + (sum(self.tiles(source, keys)) or len(keys))
                 try:
-                    for m, key in enumerate(group[0].images, start):
-                        values[b, m] = self._image(source, key)
+                    if keys:
+                        values[b, start:stop] = np.concatenate([self.as_planned(source, key, self._image(source, key)) for key in keys])
                     mask[b, start:stop] = True
                 except Damaged:
                     raise
@@ -250,7 +267,7 @@ class Pipeline:
 
 
 class _Pixels:
-    """Prepared images by (source, key). What fits in the limit stays: evicting would empty it in every pass over a larger set."""
+    """Prepared images u8[n, size, size, 3] by (source, key). What fits in the limit stays: evicting would empty it in every pass over a larger set."""
 
     def __init__(self, layout: ImageLayout | None, limit: int = PIXEL_BYTES):
         self._layout, self._left = layout, limit
@@ -265,14 +282,3 @@ class _Pixels:
             self._left -= pixels.nbytes
             self._kept[id(source), key] = pixels
         return pixels
-
-
-def image_file(source: Source, key: str) -> bytes:
-    """The encoded image. UserError with a reason that can be counted: without the file's name, which stands before a colon. A store that fails is asked again."""
-    for pause in (*RETRIES, None):
-        try:
-            return source.read_image(key)
-        except (UserError, OSError) as error:
-            if pause is None or isinstance(error, (UserError, FileNotFoundError, PermissionError, IsADirectoryError)):
-                raise UserError(files.reason(error).rsplit(": ", 1)[-1]) from None
-            time.sleep(pause)

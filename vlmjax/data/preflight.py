@@ -4,6 +4,7 @@ Nothing is drawn or dropped here. What a row cannot hold is known from the table
 has no manifest, some of its images are decoded instead, and the finding says so.
 """
 import dataclasses
+import itertools
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -90,13 +91,15 @@ def examine(where: str, pipeline: Pipeline, config: PreflightConfig, max_unusabl
         count, known = _facts(source, config.images)
         images, checked = images + count, checked + len(known)
         if len(known) < count:
-            notes.append(f"{source.name}: has no manifest; {len(known)} of its {count:,} images were decoded (`vlmjax data build` checks all of them)")
+            notes.append(f"{source.name}: has no manifest; {len(known)} of its {count:,} images were decoded (`vlmjax data build` checks all of them)"
+                         + (", and for their tiles the headers of all were read, as at every start" if pipeline.processor.layout.tiles > 1 else ""))
         broken += known.faults.items()
     unreadable = tally(broken)
     if len(broken) > max_broken * checked:
         problems.append(f"{where}: {len(broken):,} of {checked:,} images cannot be read (max_broken is {max_broken:g}): {'; '.join(map(str, unreadable[:3]))}")
     plan = pipeline.rows(0) if len(pipeline.unusable) < len(pipeline.table) else ()
-    samples = tuple(tuple(show(pipeline.processor, [[pipeline.example(i) for i in piece] for piece in row], pipeline.objective)) for row in plan[: config.samples])
+    samples = tuple(tuple(show(pipeline.processor, [[pipeline.example(i) for i in piece] for piece in row], pipeline.objective, [pipeline.tiles_of(piece[0]) for piece in row]))
+                    for row in plan[: config.samples])
     shape, usage = pipeline.shape, {}
     if plan and pipeline.objective == "next_token":
         usage = packing.usage(plan, pipeline.table, shape.length, shape.images, shape.targets)._asdict()
@@ -118,28 +121,32 @@ def _facts(source: Source, sample: int) -> tuple[int, ImageFacts]:
     return len(keys), facts.gather(few, source.read_image)
 
 
-def show(processor: Processor, pieces: Sequence[Sequence[Example]], objective: str = "next_token") -> list[tuple[str, str]]:
-    """A row as spans (kind, text): `image` (with its number of tokens), `text` that is read, `supervised` text that is learned, `next` between
-    examples. What is supervised comes from the token ids and places that the step reads."""
+def show(processor: Processor, pieces: Sequence[Sequence[Example]], objective: str = "next_token", tiles: Sequence[tuple[int, ...]] | None = None) -> list[tuple[str, str]]:
+    """A row as spans (kind, text): `image` (with its number of tokens, and of tiles where they are several), `text` that is read, `supervised` text that is
+    learned, `next` between examples. What is supervised comes from the token ids and places that the step reads. tiles: of each piece, of each image that it shows."""
     spans: list[tuple[str, str]] = []
-    for piece in pieces:
+    for piece, cut in zip(pieces, tiles or itertools.repeat(())):
         for n, example in enumerate(piece):
             if spans:
                 spans.append(("next", example.id if not n else ""))
             if objective == "contrastive":
                 spans += [("image", str(processor.tokens_per_image)), ("text", example.caption)]
                 continue
-            encoded = processor.encode(example.turns)
+            encoded = processor.encode(example.turns, tiles=cut)
+            counts = iter(cut or (1,) * len(example.images))
             learned = set((encoded.places + 1).tolist())
             ids = np.concatenate([encoded.head.tokens, encoded.tail])
             slots = np.concatenate([encoded.head.slots, np.full(len(encoded.tail), -1, np.int32)])
             kinds = ["image" if slot >= 0 else "supervised" if t in learned else "text" for t, slot in enumerate(slots.tolist())]
             start = len(encoded.head.tokens) if n else 0  # the head is in the row once
             while start < len(ids):
-                stop = start
-                while stop < len(ids) and kinds[stop] == kinds[start] and (kinds[start] != "image" or stop - start < processor.tokens_per_image):
-                    stop += 1
-                spans.append((kinds[start], str(stop - start) if kinds[start] == "image" else processor.tokenizer.decode(ids[start:stop], special=True)))
+                if kinds[start] == "image":
+                    count = next(counts)
+                    stop, text = start + count * processor.tokens_per_image, f"{count} tiles, " * (count > 1) + str(count * processor.tokens_per_image)
+                else:
+                    stop = next((t for t in range(start, len(ids)) if kinds[t] != kinds[start]), len(ids))
+                    text = processor.tokenizer.decode(ids[start:stop], special=True)
+                spans.append((kinds[start], text))
                 start = stop
     return spans
 

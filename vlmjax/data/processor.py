@@ -1,6 +1,7 @@
 """(turns, images) → a row of the batch contract, for one model. Training and inference use the same one."""
 import dataclasses
 import functools
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -51,9 +52,9 @@ class Processor:
         self.encode = functools.lru_cache(_CACHED)(self.encode)
         self._head = functools.lru_cache(_CACHED)(self._head)
 
-    def encode(self, turns: tuple[Turn, ...], prompt: bool = False) -> Encoded:
-        """The tokens of a conversation; with `prompt`, up to where the answer begins."""
-        pieces = conversation.render(self.template, self.tokenizer, turns, prompt)
+    def encode(self, turns: tuple[Turn, ...], prompt: bool = False, tiles: tuple[int, ...] = ()) -> Encoded:
+        """The tokens of a conversation; with `prompt`, up to where the answer begins. tiles: of each of its images, `()`: one each."""
+        pieces = _with_tiles(conversation.render(self.template, self.tokenizer, turns, prompt), tiles)
         split = max((i + 1 for i, piece in enumerate(pieces) if piece.image), default=0)
         head = self._head(tuple(pieces[:split]))
         tail = np.array([id_ for piece in pieces[split:] for id_ in piece.ids], np.int32)
@@ -63,7 +64,7 @@ class Processor:
                 raise UserError("conversation: the prompt has no token")
             return Encoded(head, tail, np.zeros(1, np.int32), np.array([last], np.int32))
         self._refuse_specials(turns)
-        lengths = [self.tokens_per_image if piece.image else len(piece.ids) for piece in pieces]
+        lengths = [self.tokens_per_image * piece.image if piece.image else len(piece.ids) for piece in pieces]
         supervised = np.repeat(np.array([piece.supervised for piece in pieces], bool), lengths)
         supervised[:1] = False  # nothing precedes the first token, so nothing can predict it
         places = np.flatnonzero(supervised).astype(np.int32)
@@ -71,13 +72,13 @@ class Processor:
             raise UserError("conversation: no token is supervised (it has no answer)")
         return Encoded(head, tail, np.concatenate([head.tokens, tail])[places], places - 1)
 
-    def lengths(self, example: Example) -> Lengths:
-        encoded = self._encode_example(example)
-        return Lengths(len(encoded.head.tokens), len(encoded.tail), len(encoded.targets), len(example.images))
+    def lengths(self, example: Example, tiles: tuple[int, ...] = ()) -> Lengths:
+        encoded = self._encode_example(example, tiles)
+        return Lengths(len(encoded.head.tokens), len(encoded.tail), len(encoded.targets), sum(tiles) or len(example.images))
 
     def measure(self, examples: Sequence[Example]) -> LengthTable:
-        """The table of these examples. One that cannot be laid out (no answer, a special token spelled out) is a fault of the table. Examples
-        that can share a head have one group, numbered by first appearance; an example without images shares nothing."""
+        """The table of these examples, each image as one tile (see `cut`). One that cannot be laid out (no answer, a special token spelled out) is a fault
+        of the table. Examples that can share a head have one group, numbered by first appearance; an example without images shares nothing."""
         columns = np.zeros((4, len(examples)), np.int32)
         numbers, groups, faults = np.zeros(len(examples), np.int32), {}, {}
         for i, example in enumerate(examples):
@@ -90,6 +91,11 @@ class Processor:
             columns[:, i] = len(encoded.head.tokens), len(encoded.tail), len(encoded.targets), len(example.images)
             numbers[i] = groups.setdefault((example.images, encoded.head) if example.images else i, len(groups))
         return LengthTable(*columns, group=numbers, faults=faults)
+
+    def cut(self, table: LengthTable, tiles: np.ndarray) -> LengthTable:
+        """The table of the same examples when the images of each have so many tiles together, i32[N]."""
+        images = np.where(table.images > 0, tiles, 0).astype(np.int32)
+        return dataclasses.replace(table, head=table.head + (images - table.images) * self.tokens_per_image, images=images)
 
     def measure_captions(self, examples: Sequence[Example], length: int) -> LengthTable:
         """The table of pairs of one image and a caption, each a row of its own with a place for `length` tokens."""
@@ -105,28 +111,31 @@ class Processor:
         return LengthTable(nothing, nothing, nothing, nothing + 1, n, faults)
 
     def rows(
-        self, rows: Sequence[Sequence[Sequence[Example]]], length: int, images: int, targets: int, weighting: str = "token"
+        self, rows: Sequence[Sequence[Sequence[Example]]], length: int, images: int, targets: int, weighting: str = "token",
+        tiles: Sequence[Sequence[tuple[int, ...]]] | None = None,
     ) -> tuple[dict, list[list[str]]]:
-        """Rows of groups of examples → [B, …] of the contract without pixels, and each row's image keys in the order of their slots.
-        weighting: one of batch.WEIGHTINGS."""
-        laid = [[(group[0].images, [(e, e.images, self._encode_example(e)) for e in group]) for group in groups] for groups in rows]
+        """Rows of groups of examples → [B, …] of the contract without pixels, and each row's image keys in the order of their slots, a key once for each tile.
+        weighting: one of batch.WEIGHTINGS. tiles: of each row's groups, of each image that the group shows; None: one each."""
+        laid = [[self._group(group, of) for group, of in zip(groups, of_row)] for groups, of_row in zip(rows, tiles or itertools.repeat(itertools.repeat(())))]
         return self._lay_out(laid, length, images, targets, weighting=weighting)
 
     def row(
-        self, groups: Sequence[Sequence[Example]], length: int, images: int, targets: int, weighting: str = "token"
+        self, groups: Sequence[Sequence[Example]], length: int, images: int, targets: int, weighting: str = "token",
+        tiles: Sequence[tuple[int, ...]] | None = None,
     ) -> tuple[dict[str, np.ndarray], list[str]]:
         """One row of `rows`, without the axis B."""
-        return _only(self.rows([groups], length, images, targets, weighting))
+        return _only(self.rows([groups], length, images, targets, weighting, tiles and [tiles]))
 
     def prompt_row(
-        self, groups: Sequence[tuple[tuple[str, ...], Sequence[tuple[Turn, ...]]]], length: int, images: int, questions: int
+        self, groups: Sequence[tuple[tuple[str, ...], Sequence[tuple[Turn, ...]]]], length: int, images: int, questions: int,
+        tiles: Sequence[tuple[int, ...]] | None = None,
     ) -> tuple[dict[str, np.ndarray], list[str]]:
         """A row without answers, for groups of (image keys, prompts). `target_positions` are the places of the prompts' last tokens, where
-        the first tokens of the answers are predicted; `weights` is 1 for a prompt and 0 for padding, `targets` is 0."""
-        laid = [(keys, [(turns, keys, self.encode(tuple(turns), True)) for turns in prompts]) for keys, prompts in groups]
-        for keys, members in laid:
+        the first tokens of the answers are predicted; `weights` is 1 for a prompt and 0 for padding, `targets` is 0. tiles: as in `row`."""
+        laid = [(keys, of, [(turns, keys, self.encode(tuple(turns), True, of)) for turns in prompts]) for (keys, prompts), of in zip(groups, tiles or itertools.repeat(()))]
+        for keys, _, members in laid:
             for turns, _, encoded in members:
-                if (marks := sum(piece.image for piece in encoded.head.pieces)) != len(keys):
+                if (marks := sum(piece.image > 0 for piece in encoded.head.pieces)) != len(keys):
                     raise UserError(f"{_name(turns)}: {len(keys)} images, but it marks {marks} places with {IMAGE_MARK}")
         return _only(self._lay_out([laid], length, images, questions, "questions"))
 
@@ -142,10 +151,14 @@ class Processor:
         tokens[: len(ids)], segments[: len(ids)] = ids, 1
         return {"tokens": tokens, "segments": segments}
 
+    def _group(self, group: Sequence[Example], tiles: tuple[int, ...]) -> tuple:
+        """A group of `_lay_out`."""
+        return group[0].images, tiles, [(example, example.images, self._encode_example(example, tiles)) for example in group]
+
     def _lay_out(
         self, rows: list, length: int, images: int, targets: int, targets_are: str = "supervised tokens", weighting: str = "token"
     ) -> tuple[dict, list]:
-        """Rows of groups of (image keys, [(example or prompt, image keys, encoded)]) → arrays [B, …] and the image keys of each row.
+        """Rows of groups of (image keys, their tiles, [(example or prompt, image keys, encoded)]) → arrays [B, …] and the image keys of each row.
 
         Python walks over segments; their tokens are moved in a dozen calls for the whole batch.
         """
@@ -154,7 +167,7 @@ class Processor:
         for r, groups in enumerate(rows):
             cursor = segment = used = 0
             keys: list[str] = []
-            for group_keys, members in groups:
+            for group_keys, tiles, members in groups:
                 head, parent, head_start = members[0][2].head, 0, cursor
                 head_length = len(head.tokens)
                 alone = head_length > 0 and len(members) == 1  # shares its images with nobody: one segment
@@ -164,7 +177,7 @@ class Processor:
                     body.add(head.tokens, r * length + cursor, segment, 0, 0)
                     heads.add(head.slots, r * length + cursor, len(keys) * self.tokens_per_image)
                     cursor += head_length
-                keys.extend(group_keys)
+                keys.extend(itertools.chain.from_iterable(map(itertools.repeat, group_keys, tiles)) if tiles else group_keys)
                 for item, item_keys, encoded in members:
                     if item_keys != group_keys or not (encoded.head is head or encoded.head == head):
                         raise ValueError(f"{_name(item)}: does not share the images and the head of its group")
@@ -199,12 +212,12 @@ class Processor:
 
     @property
     def tokens_per_image(self) -> int:
-        """P; 0 for a model without images."""
+        """P, of an image or of each of its tiles; 0 for a model without images."""
         return self.layout.tokens_per_image if self.layout else 0
 
-    def _encode_example(self, example: Example) -> Encoded:
+    def _encode_example(self, example: Example, tiles: tuple[int, ...] = ()) -> Encoded:
         try:
-            return self.encode(example.turns)
+            return self.encode(example.turns, tiles=tiles) if tiles else self.encode(example.turns)
         except UserError as error:
             raise UserError(f"example {example.id}: {error}") from None
 
@@ -215,9 +228,10 @@ class Processor:
         mark = 0 if self.tokenizer.image is None else self.tokenizer.image  # any id inside the table
         used = 0
         for piece in pieces:
-            tokens.extend([mark] * P if piece.image else piece.ids)
-            slots.extend(range(used, used + P) if piece.image else [-1] * len(piece.ids))
-            used += P * piece.image
+            own = P * piece.image
+            tokens.extend([mark] * own if piece.image else piece.ids)
+            slots.extend(range(used, used + own) if piece.image else [-1] * len(piece.ids))
+            used += own
         return Head(pieces, np.array(tokens, np.int32), np.array(slots, np.int32))
 
     def _refuse_specials(self, turns: tuple[Turn, ...]) -> None:
@@ -226,6 +240,16 @@ class Processor:
             for token in self.tokenizer.control:
                 if token in turn.text:
                     raise UserError(f"conversation: the text {turn.text!r} holds the special token {token}")
+
+
+def _with_tiles(pieces: list[Piece], tiles: tuple[int, ...]) -> list[Piece]:
+    """Each image's place with the number of its tiles; `()`: one each."""
+    if not tiles:
+        return pieces
+    if (marks := sum(piece.image for piece in pieces)) != len(tiles):
+        raise UserError(f"conversation: {len(tiles)} images, but it marks {marks} places with {IMAGE_MARK}")
+    left = iter(tiles)
+    return [piece._replace(image=next(left)) if piece.image else piece for piece in pieces]
 
 
 def _name(item: Example | Sequence[Turn]) -> str:

@@ -32,7 +32,8 @@ def measure(bundle: Bundle, task: Task, source: Source, items: Sequence[Item], p
             progress: Callable[[int, int], None] = lambda done, total: None) -> dict[str, Any] | None:
     """`maps/TASK.json` of up to `each` wrong and `each` right answers of `predictions` (runner.evaluate), drawn as the report draws its gallery.
 
-    None where there is nothing to measure: no language model that sees; or, which is said, image tokens that are no places of the image, or fewer than FEWEST images. left_out: answers that cannot be laid out, and why. progress: called with (rows computed, rows).
+    None where there is nothing to measure: no language model that sees; or, which is said, images that are cut into tiles, image tokens that are no places of the image, or fewer than
+    FEWEST images. left_out: answers that cannot be laid out, and why. progress: called with (rows computed, rows).
     """
     real = [row for row in predictions if row["control"] == "real" and row["image"] is not None]
     images = list(dict.fromkeys(row["image"] for row in real))
@@ -40,6 +41,9 @@ def measure(bundle: Bundle, task: Task, source: Source, items: Sequence[Item], p
         return None
     if bundle.layout.tokens:
         say(f"{task.name}: no heat maps: the {bundle.layout.tokens} image tokens of this model stand for no squares of the image")
+        return None
+    if bundle.layout.tiles > 1:
+        say(f"{task.name}: no heat maps: they are of images that are one tile, and this model cuts an image into up to {bundle.layout.tiles}")
         return None
     if len(images) < FEWEST:
         say(f"{task.name}: no heat maps: the mean token is one of at least {FEWEST} images, and the answers are about {len(images)}")

@@ -12,6 +12,7 @@ from etils import epath
 
 from vlmjax import files
 from vlmjax.bundle import Bundle, stack
+from vlmjax.data import tiles
 from vlmjax.data.conversation import spans
 from vlmjax.data.example import Source, Turn
 from vlmjax.errors import UserError, did_you_mean
@@ -21,28 +22,34 @@ from vlmjax.evaluate.task import Item, Task
 from vlmjax.train import proof, record
 
 GREY = "\0grey"  # the key of the image that `blind` shows; no source has such a key
-MAX_LENGTH = 2048  # tokens of a row, unless the caller sets another limit
+MAX_LENGTH = 2048  # tokens of a row whose images are one tile, unless the caller sets another limit
 
 Progress = Callable[[int, int], None]
 
 
 @dataclasses.dataclass(frozen=True)
 class Request:
-    """A prompt with the image it is shown with; equal requests have one answer."""
+    """A prompt with the image it is shown with, and of how many tiles that is; equal requests have one answer."""
 
     turns: tuple[Turn, ...]
     shown: str | None
+    tiles: int = 1
+
+    @property
+    def counts(self) -> tuple[int, ...]:
+        """Tiles of each image that the prompt marks."""
+        return () if self.shown is None else (self.tiles,)
 
 
 def evaluate(bundle: Bundle, task: Task, data_dir: str, split: str = "test", controls: Sequence[str] = CONTROLS, batch_rows: int = 50,
-             limit: int | None = None, sample: int | None = None, seed: int = 0, length: int = MAX_LENGTH, progress: Progress = lambda done, total: None,
+             limit: int | None = None, sample: int | None = None, seed: int = 0, length: int | None = None, progress: Progress = lambda done, total: None,
              kept: Answers | None = None) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """→ (the task's entry of results.json, predictions: one dict per item and control).
 
     limit: the first so many items. sample: so many, of images drawn by `seed` (see `draw`). seed: also of the derangement of `shuffled`, which is over the
-    images of the whole split. length: a
-    question whose prompt and image need more tokens is refused. progress: called with (requests answered, requests) after each batch. kept: what an
-    interrupted evaluation has answered, and where this one leaves what it answers (answers.py).
+    images of the whole split. length: a question whose prompt and image need more tokens is refused; None: MAX_LENGTH, and what more tiles of an image need.
+    progress: called with (requests answered, requests) after each batch. kept: what an interrupted evaluation has answered, and where this one leaves what
+    it answers (answers.py).
     """
     for control in controls:
         if control not in CONTROLS:
@@ -54,7 +61,11 @@ def evaluate(bundle: Bundle, task: Task, data_dir: str, split: str = "test", con
         raise UserError(f"{task.name}: the split {split!r} has no items")
     other = derangement((item.image for item in items if item.image is not None), seed) if "shuffled" in controls else {}
     items = (draw(items, sample, seed) if sample else items)[:limit]
-    requests = {control: [Request(item.turns, _shown(control, item, other)) for item in items] for control in controls if control in SHOWN}
+    if length is None:
+        length = MAX_LENGTH + (bundle.layout.most - 1) * bundle.layout.tokens_per_image if bundle.layout else MAX_LENGTH
+    asked = {item.image for item in items if item.image is not None}
+    known = tiles.count(source, bundle.layout, sorted(asked | {other[key] for key in asked if key in other}))
+    requests = {control: [_request(control, item, other, known) for item in items] for control in controls if control in SHOWN}
     distinct = list(dict.fromkeys(request for asked in requests.values() for request in asked))
     names = {request: item.id for asked in requests.values() for request, item in zip(asked, items)}
     answer = _choose if task.choices else _generate
@@ -137,17 +148,17 @@ def _score(task: Task, text: str, answer: str) -> float:
     return 0.0 if parsed is None else task.score(parsed, answer)
 
 
-def _shown(control: str, item: Item, other: Mapping[str, str]) -> str | None:
-    if item.image is None or control == "real":
-        return item.image
-    return GREY if control == "blind" else other[item.image]
+def _request(control: str, item: Item, other: Mapping[str, str], known: tiles.Tiles | None) -> Request:
+    """What is asked of an item under a control; grey has as many tiles as the image whose place it takes."""
+    if item.image is None:
+        return Request(item.turns, None)
+    shown = other[item.image] if control == "shuffled" else item.image
+    return Request(item.turns, GREY if control == "blind" else shown, *(known.of((shown,)) if known else ()))
 
 
-def _pixels(bundle: Bundle, source: Source, key: str) -> np.ndarray:
-    if key == GREY:
-        return grey(bundle.layout)
+def _read(source: Source, key: str, prepare: Callable[[bytes], np.ndarray]) -> np.ndarray:
     try:
-        return bundle.pixels(source.read_image(key))
+        return prepare(source.read_image(key))
     except UserError as error:
         raise UserError(f"{source.name}: image {key}: {error}") from None
 
@@ -162,7 +173,7 @@ def _generate(bundle: Bundle, task: Task, source: Source, requests: Sequence[Req
     if bundle.vlm.encoder is None and any(request.shown is not None for request in requests):
         raise UserError(f"{task.name}: the model has no image encoder and projector, so it cannot be asked about images")
     rows, T, Q = plan(requests, _lengths(bundle, requests, names, length), length, _work_per_token(bundle.vlm.decoder))
-    M = int(any(request.shown is not None for request in requests))
+    M = max(sum(request.counts) for request in requests)
     answers: dict[Request, str] = {}
     empty = bundle.processor.prompt_row([], T, M, Q)[0]
     for start in range(0, len(rows), batch_rows):
@@ -171,10 +182,10 @@ def _generate(bundle: Bundle, task: Task, source: Source, requests: Sequence[Req
             answers.update(zip(itertools.chain(*part), kept.known[start]))
             continue
         keys = [() if row[0].shown is None else (row[0].shown,) for row in part]
-        laid = [bundle.processor.prompt_row([(own, [r.turns for r in row])], T, M, Q)[0] for own, row in zip(keys, part)]
+        laid = [bundle.processor.prompt_row([(own, [r.turns for r in row])], T, M, Q, [row[0].counts])[0] for own, row in zip(keys, part)]
         fill = min(batch_rows, len(rows)) - len(part)  # empty rows, so that the last batch has the shape of the others
-        shown = [[_pixels(bundle, source, key) for key in own] for own in keys]
-        batch = stack(laid + [empty] * fill) | bundle.pack_pixels(shown + [[]] * fill, M)
+        shown = [_tiles(bundle, source, row[0]) if own else () for own, row in zip(keys, part)]
+        batch = stack(laid + [empty] * fill) | bundle.pack_pixels(shown + [()] * fill, M)
         texts = [bundle.said(answer) for row, ids in zip(part, bundle.answer(batch, task.max_new_tokens)) for answer in ids[: len(row)]]
         answers.update(zip(itertools.chain(*part), texts))
         kept.add(start, texts)
@@ -182,12 +193,17 @@ def _generate(bundle: Bundle, task: Task, source: Source, requests: Sequence[Req
     return answers
 
 
+def _tiles(bundle: Bundle, source: Source, request: Request) -> np.ndarray:
+    """u8[n, size, size, 3]."""
+    return np.repeat(grey(bundle.layout)[None], request.tiles, axis=0) if request.shown == GREY else _read(source, request.shown, bundle.tiles)
+
+
 def _lengths(bundle: Bundle, requests: Sequence[Request], names: Mapping[Request, str], length: int) -> list[tuple[Any, int, int]]:
     """(head, its tokens, tokens of the question behind it) of each request; refuses one that no row can hold."""
     out = []
     for request in requests:
         try:
-            encoded = bundle.processor.encode(request.turns, True)
+            encoded = bundle.processor.encode(request.turns, True, request.counts)
         except UserError as error:
             raise UserError(f"item {names[request]}: {error}") from None
         head, tail = len(encoded.head.tokens), len(encoded.tail)
@@ -248,7 +264,7 @@ def _choose(bundle: Bundle, task: Task, source: Source, requests: Sequence[Reque
         if start in kept.known:
             answers.update(zip(part, kept.known[start]))
             continue
-        pixels = [_pixels(bundle, source, request.shown) for request in part]
+        pixels = [grey(bundle.layout) if request.shown == GREY else _read(source, request.shown, bundle.pixels) for request in part]
         pixels += [np.zeros_like(pixels[0])] * (min(batch_rows, len(requests)) - len(part))
         cosines = _unit(bundle.pixel_features(np.stack(pixels))) @ texts.T
         chosen = [task.choices[choice] for choice in cosines.argmax(axis=1)[: len(part)]]

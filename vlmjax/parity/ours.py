@@ -82,10 +82,11 @@ def language_model(model: Bundle, prompts: Sequence[tuple[str, Sequence[bytes]]]
 
     prompt, images = prompts[0]
     example = Example("parity", tuple(map(str, range(len(images)))), (Turn("user", prompt), Turn("assistant", answer)))
-    raw = Processor(model.tokenizer, RAW, model.layout)
-    need = raw.lengths(example)
-    row, _ = raw.row([[example]], need.head + need.tail, len(images), need.supervised)
-    batch = stack([row]) | model.pack_pixels([[model.pixels(image) for image in images]], len(images))
+    raw, shown = Processor(model.tokenizer, RAW, model.layout), [model.tiles(image) for image in images]
+    tiles = tuple(map(len, shown))
+    need = raw.lengths(example, tiles)
+    row, _ = raw.row([[example]], need.head + need.tail, need.images, need.supervised, tiles=[tiles])
+    batch = stack([row]) | model.pack_pixels([[tile for image in shown for tile in image]], need.images)
 
     next_token = build.loss_of(model.vlm, "next_token")
 
@@ -103,27 +104,28 @@ def vision_language_model(model: Bundle, images: Mapping[str, bytes], seen: Sequ
         return model.vlm.image_tokens(params, batch["pixels"][:, None])
 
     out = _pixels(model, images) | _numbered("vision_hidden", _vision_states(model, [images[name] for name in seen]))
-    out["image_tokens"] = model.run("image_tokens", image_tokens, {"pixels": np.stack([model.pixels(images[name]) for name in seen])})
+    out["image_tokens"] = model.run("image_tokens", image_tokens, {"pixels": np.concatenate([model.tiles(images[name]) for name in seen])})
     return out | language_model(model, prompts, answer, texts, ("projector", "decoder"))
 
 
 def _pixels(model: Bundle, images: Mapping[str, bytes]) -> Arrays:
     out: Arrays = {}
     for name, data in images.items():
-        out[f"pixels/{name}"] = model.pixels(data)
+        tiles = model.tiles(data)
+        out[f"pixels/{name}"] = tiles[0] if len(tiles) == 1 else tiles
         out[f"normalised/{name}"] = np.asarray(normalise(out[f"pixels/{name}"], model.layout.mean, model.layout.std))
     return out
 
 
 def _vision_states(model: Bundle, images: Sequence[bytes]) -> np.ndarray:
-    """f32[N, L+1, tokens, E]; of a vision-language model, only the blocks that its language model reads."""
+    """f32[N, L+1, tokens, E], N: images, each tile of one; of a vision-language model, only the blocks that its language model reads."""
     encoder = model.vlm.encoder if model.vlm else model.clip.encoder
 
     def states(params, batch):
         _, captured = encoder.apply({"params": params["encoder"]}, normalise(batch["pixels"], encoder.config.mean, encoder.config.std), mutable=["intermediates"])
         return jnp.moveaxis(hidden_states(captured["intermediates"]["layers"]), 0, 1)
 
-    return model.run("vision_states", states, {"pixels": np.stack([model.pixels(image) for image in images])})
+    return model.run("vision_states", states, {"pixels": np.concatenate([model.tiles(image) for image in images])})
 
 
 def _decoder_states(model: Bundle) -> Any:

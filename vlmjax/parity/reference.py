@@ -2,6 +2,7 @@
 
 Needs the extra [torch]; everything of it is imported inside functions, so that importing this file needs nothing.
 """
+import functools
 import io
 import os
 from typing import Any
@@ -23,7 +24,7 @@ def run(directory: str | os.PathLike, family: str, cases: Any) -> Arrays:
     """Everything that transformers computes of the checkpoint in `directory`, from the bytes and texts of `cases` (cases.py, or whatever
     has its names). family: clip, llama, mistral, qwen2, llava, internvl or blip-2. UserError without torch and transformers 5.
 
-    clip: `pixels/NAME` u8[h, w, 3] after resize and crop, `normalised/NAME` f32[h, w, 3], `tokens/I` i32[T], `vision_hidden/K`
+    clip: `pixels/NAME` u8[h, w, 3] after resize and crop ([n, h, w, 3] of an image that is cut into several tiles), `normalised/NAME` f32 of that shape, `tokens/I` i32[T], `vision_hidden/K`
     f32[N, P+1, E], `text_hidden/K` f32[n, T, E] (0 behind a text's end), `image_features` f32[N, J], `text_features` f32[n, J],
     `logits` f32[N, n] per image, `loss` f32[] of the first min(N, n) of both.
 
@@ -32,7 +33,7 @@ def run(directory: str | os.PathLike, family: str, cases: Any) -> Arrays:
     first answer after the first prompt.
 
     llava, internvl, blip-2: as llama with the prompts that have images, `tokens/I` after their expansion; `pixels`, `normalised` and `vision_hidden` as clip, the
-    latter up to the layer that is used; `image_tokens` f32[N, P, D].
+    latter up to the layer that is used; `image_tokens` f32[N, P, D]. N: images, each tile of one.
 
     `gradient/NAME`: of the loss, by the name of the parameter in the checkpoint; the vision tower of a vision-language model is frozen.
     """
@@ -100,7 +101,7 @@ def _internvl(directory: str, cases: Any) -> dict[str, Any]:
 
     model = _model(transformers.InternVLForConditionalGeneration, directory)
     model.model.vision_tower.requires_grad_(False)
-    out, pixels = _processed(directory, cases)
+    out, pixels = _processed(directory, cases, "internvl")
     with torch.no_grad():
         tower = model.model.vision_tower
         out |= _numbered("vision_hidden", [tower.embeddings(pixels), *_after_each(tower.encoder.layer, lambda: tower(pixels))])
@@ -151,7 +152,7 @@ def _internvl_prompt(directory: str, prompt: str, images: list[Any]) -> dict[str
     import transformers
 
     tokenizer, config = transformers.AutoTokenizer.from_pretrained(directory), transformers.AutoConfig.from_pretrained(directory)
-    seen = dict(_image_processor(directory)(images, return_tensors="pt")) if images else {}
+    seen = dict(_image_processor(directory, "internvl")(images, return_tensors="pt")) if images else {}
     for count in seen.pop("num_patches", []):
         tokens = tokenizer.context_image_token * config.image_seq_length * int(count)
         prompt = prompt.replace("<image>", f"{tokenizer.start_image_token}{tokens}{tokenizer.end_image_token}", 1)
@@ -183,26 +184,28 @@ def _upright(data: bytes) -> Any:
     return load_image(Image.open(io.BytesIO(data)))
 
 
-def _image_processor(directory: str) -> Any:
-    """Pillow's: the default ones resample with torchvision, which rounds differently."""
+def _image_processor(directory: str, family: str = "") -> Any:
+    """Pillow's: the default ones resample with torchvision, which rounds differently. InternVL's cuts images into tiles whatever its file says: its processor asks
+    for it at every call (processing_internvl.py: images_kwargs)."""
     import transformers
 
-    return transformers.AutoImageProcessor.from_pretrained(directory, backend="pil")
+    processor = transformers.AutoImageProcessor.from_pretrained(directory, backend="pil")
+    return functools.partial(processor, crop_to_patches=True) if family == "internvl" else processor
 
 
-def _processed(directory: str, cases: Any) -> tuple[dict[str, Any], Any]:
-    """→ (`pixels` and `normalised` of all images, torch f32[N, 3, h, w] of the model's)."""
+def _processed(directory: str, cases: Any, family: str = "") -> tuple[dict[str, Any], Any]:
+    """→ (`pixels` and `normalised` of all images, torch f32[N, 3, h, w] of the model's, tile after tile)."""
     import torch
 
-    processor = _image_processor(directory)
+    processor = _image_processor(directory, family)
     out, ready = {}, {}
     for name, data in cases.images().items():
         image = _upright(data)
-        (pixels,) = processor(image, do_rescale=False, do_normalize=False)["pixel_values"]
-        (ready[name],) = processor(image)["pixel_values"]
-        out[f"pixels/{name}"] = np.asarray(pixels).transpose(1, 2, 0)
-        out[f"normalised/{name}"] = np.asarray(ready[name], np.float32).transpose(1, 2, 0)
-    return out, torch.from_numpy(np.stack([ready[name] for name in cases.MODEL_IMAGES]).astype(np.float32))
+        pixels = np.asarray(processor(image, do_rescale=False, do_normalize=False)["pixel_values"])
+        ready[name] = np.asarray(processor(image)["pixel_values"], np.float32)
+        for stage, values in (("pixels", pixels), ("normalised", ready[name])):
+            out[f"{stage}/{name}"] = np.squeeze(values.transpose(0, 2, 3, 1), axis=0 if len(values) == 1 else ())
+    return out, torch.from_numpy(np.concatenate([ready[name] for name in cases.MODEL_IMAGES]))
 
 
 def _answers(model: Any, directory: str, inputs: list[dict[str, Any]], cases: Any, files: tuple[tuple[str, str], ...] = ()) -> dict[str, Any]:

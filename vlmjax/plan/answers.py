@@ -24,7 +24,7 @@ STOPS = (0,)  # an end token; which one changes nothing
 
 @dataclasses.dataclass(frozen=True)
 class Questions:
-    """What is answered at once, on all devices: rows of `length` tokens, each with so many images and questions; new: tokens of an answer at most."""
+    """What is answered at once, on all devices: rows of `length` tokens, each with so many images (tiles and thumbnails, where images are cut) and questions; new: tokens of an answer at most."""
 
     rows: int
     length: int

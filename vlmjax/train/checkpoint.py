@@ -19,8 +19,8 @@ class Checkpoints:
     """`stages/NAME/STEP/{params,rest,data,about}`. Saving is asynchronous; a step becomes visible only when it is complete.
 
     params: the trained leaves alone, so that a later stage reads nothing else. rest: optimizer state and counters. data: the
-    iterator's state and what was found broken up to it. about: the config's fingerprint, for what the stage does not train a
-    reference {component: {from, sha256}}, and of what is saved {params, rest: SHA-256 of its digests}.
+    iterator's state and what was found broken up to it. about: the config's fingerprint, a checksum of the data's lengths, for what the
+    stage does not train a reference {component: {from, sha256}}, and of what is saved {params, rest: SHA-256 of its digests}.
 
     A checkpoint that does not hold what was saved, or that cannot be read where an earlier one can, is set aside as `damaged-STEP`, with a word, and the one before is
     taken. Where none can be read, nothing moves: a store that does not answer reads like a damaged file. keep: how many of the newest stay; keep_every: those of its

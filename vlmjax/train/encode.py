@@ -22,7 +22,8 @@ from vlmjax import param_rules, sharding, stacks
 from vlmjax.data import images
 from vlmjax.data.example import Source
 from vlmjax.data.features import Cache
-from vlmjax.data.pipeline import Pipeline, image_file
+from vlmjax.data.pipeline import Pipeline
+from vlmjax.data.reading import image_file
 from vlmjax.errors import UserError
 from vlmjax.models import vlm
 from vlmjax.train import build, proof
@@ -48,7 +49,7 @@ def once(stage: build.Stage, by_layer: dict[str, Any], data: Pipeline, root: epa
         named = dict(zip(((id(source), name) for source, name in shown), pool.map(_name, shown)))  # {place: SHA-256, or why it is broken}
         files = {sha: place for place, sha in zip(shown, named.values()) if not isinstance(sha, UserError)}
         missing = {sha: place for sha, place in files.items() if sha not in cache}
-        tell(f"{stage.name}: {_plan(stage, cache, len(files), len(missing))}")
+        tell(f"{stage.name}: {_plan(stage, cache, len(files), len(missing), sum(_count(data, place) for place in missing.values()))}")
         faults = _encode(stage, params, missing, data, cache, pool, progress)
 
     def features(source: Source, name: str) -> np.ndarray:
@@ -59,12 +60,13 @@ def once(stage: build.Stage, by_layer: dict[str, Any], data: Pipeline, root: epa
 
     data.read_features(stage.shape.features, features)
     return {"images": len(files), "hits": len(files) - len(missing), "encoded": len(missing) - len(faults), "broken": len(named) - sum(sha in cache for sha in named.values()),
-            "key": key, "encoder_sha256": digest, "bytes": (len(files) - len(faults)) * stage.shape.features.nbytes, "seconds": round(time.monotonic() - began, 1)}
+            "key": key, "encoder_sha256": digest, "bytes": sum(_count(data, place) for sha, place in files.items() if sha not in faults) * stage.shape.features.nbytes, "seconds": round(time.monotonic() - began, 1)}
 
 
 def depends_on(stage: build.Stage, digest: str, data: Pipeline) -> dict[str, Any]:
     """Everything that features depend on but the image, as JSON. What a projector does with them is not among it."""
-    layout = {key: value for key, value in dataclasses.asdict(data.processor.layout).items() if key not in ("shuffle", "tokens")}
+    layout = dataclasses.asdict(data.processor.layout)
+    layout = {key: value for key, value in layout.items() if key not in ("shuffle", "tokens") and (key, value) != ("tiles", 1)}  # as it was named before there were tiles
     module = stage.encoder.module
     made_by = {"device": stage.mesh.devices.flat[0].device_kind, **{name: importlib.metadata.version(name) for name in ("jaxlib", "pillow")}}
     read = stage.shape.features.patches
@@ -81,12 +83,18 @@ def _name(place: Shown) -> str | UserError:
         return error
 
 
-def _plan(stage: build.Stage, cache: Cache, known: int, missing: int) -> str:
-    """What is to be encoded, in one line. Refuses what the disk has no room for."""
+def _count(data: Pipeline, place: Shown) -> int:
+    """Tiles of an image."""
+    source, name = place
+    return sum(data.tiles(source, (name,))) or 1
+
+
+def _plan(stage: build.Stage, cache: Cache, known: int, missing: int, tiles: int) -> str:
+    """What is to be encoded, in one line. Refuses what the disk has no room for. tiles: of the missing images together."""
     again = f" ({len(cache.incomplete)} parts there are not whole and do not count)" if cache.incomplete else ""
     if not missing:
         return f"the features of all {known:,} images are in {cache.directory}{again}"
-    size, root = missing * stage.shape.features.nbytes, cache.directory.parent
+    size, root = tiles * stage.shape.features.nbytes, cache.directory.parent
     root.mkdir(parents=True, exist_ok=True)
     if size > (free := shutil.disk_usage(root).free):
         raise UserError(f"stages.{stage.name}.encode_once: the features of {missing:,} images are {size / 1e9:,.1f} GB, and {root} has room for {free / 1e9:,.1f}; "
@@ -96,10 +104,11 @@ def _plan(stage: build.Stage, cache: Cache, known: int, missing: int) -> str:
 
 def _encode(stage: build.Stage, params: dict[str, jax.Array], missing: dict[str, Shown], data: Pipeline, cache: Cache, pool: concurrent.futures.Executor,
             progress: Callable[[int, int], None]) -> dict[str, str]:
-    """Writes the features of {SHA-256: where the image is} part by part, as many images at once as a micro-batch of the stage has. → {SHA-256: why it is broken}."""
+    """Writes the features of {SHA-256: where the image is} part by part, as many tiles at once as a micro-batch of the stage has. → {SHA-256: why it is broken}."""
     rows = stage.config.batch // stage.config.accumulate
-    at_once, left, faults, done = rows * stage.shape.images, list(missing.items()), {}, 0
-    if not left:
+    at_once, faults, done = rows * stage.shape.images, {}, 0
+    chunks = list(_chunks(missing, data, at_once))
+    if not chunks:
         return faults
     place, n, tree = sharding.batch(stage.mesh), stage.shape.size, param_rules.unflatten(params)["encoder"]
     like = jax.ShapeDtypeStruct((at_once, n, n, 3), np.uint8, sharding=place)
@@ -110,29 +119,46 @@ def _encode(stage: build.Stage, params: dict[str, jax.Array], missing: dict[str,
         sha, (source, name) = entry
         try:
             file = image_file(source, name)
-            return images.prepare(file, data.processor.layout) if hashlib.sha256(file).hexdigest() == sha else UserError("changed while it was read")
+            if hashlib.sha256(file).hexdigest() != sha:
+                return UserError("changed while it was read")
+            return data.as_planned(source, name, images.prepare(file, data.processor.layout))
         except UserError as error:
             return error
 
-    def encoded(part: Sequence[tuple[str, Shown]]) -> Iterator[tuple[str, np.ndarray]]:
+    def encoded(part: Sequence[Sequence[tuple[str, Shown]]]) -> Iterator[tuple[str, np.ndarray]]:
         nonlocal done
-        chunks = [part[start : start + at_once] for start in range(0, len(part), at_once)]
-        ready = [pool.submit(prepare, entry) for entry in chunks[0]]
-        for number, chunk in enumerate(chunks):
-            pixels, whole = np.zeros(like.shape, np.uint8), []
+        ready = [pool.submit(prepare, entry) for entry in part[0]]
+        for number, chunk in enumerate(part):
+            pixels, whole, used = np.zeros(like.shape, np.uint8), [], 0
             for (sha, _), result in zip(chunk, (future.result() for future in ready)):
                 if isinstance(result, UserError):
                     faults[sha] = str(result)
                 else:
-                    pixels[len(whole)] = result
-                    whole.append(sha)
+                    pixels[used : used + len(result)] = result
+                    whole.append((sha, slice(used, used + len(result))))
+                    used += len(result)
             made = program(tree, jax.device_put(pixels, place))
-            ready = [pool.submit(prepare, entry) for entry in chunks[number + 1]] if number + 1 < len(chunks) else []  # while the devices compute
-            yield from zip(whole, np.asarray(made))
+            ready = [pool.submit(prepare, entry) for entry in part[number + 1]] if number + 1 < len(part) else []  # while the devices compute
+            made = np.asarray(made)
+            yield from ((sha, made[own]) for sha, own in whole)
             done += len(chunk)
-            progress(done, len(left))
+            progress(done, len(missing))
 
-    part = max(1, PART_BYTES // stage.shape.features.nbytes // at_once) * at_once
-    for start in range(0, len(left), part):
-        cache.write(encoded(left[start : start + part]))
+    together = max(1, PART_BYTES // stage.shape.features.nbytes // at_once)
+    for start in range(0, len(chunks), together):
+        cache.write(encoded(chunks[start : start + together]))
     return faults
+
+
+def _chunks(missing: dict[str, Shown], data: Pipeline, at_once: int) -> Iterator[list[tuple[str, Shown]]]:
+    """Neighbouring images with at most so many tiles together; a row has room for each of them."""
+    chunk, used = [], 0
+    for entry in missing.items():
+        count = _count(data, entry[1])
+        if used + count > at_once:
+            yield chunk
+            chunk, used = [], 0
+        chunk.append(entry)
+        used += count
+    if chunk:
+        yield chunk

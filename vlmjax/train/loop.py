@@ -119,6 +119,9 @@ def run(stage: build.Stage, truth: dict[str, Any], data: Data, checkpoints: Chec
         learned, position, saved = found
         if any(saved.get(key) != about.get(key) for key in ("frozen_sha256", "encoder_sha256")):
             raise proof.ProofError(f"stage {stage.name}: the frozen parameters are not those its checkpoint in {checkpoints.directory} was trained with")
+        if saved.get("lengths") not in (None, about.get("lengths")):
+            raise UserError(f"stage {stage.name}: its data has other lengths than when {checkpoints.directory} was saved, as when a file changed or, where images are cut into tiles, cannot be read any "
+                            "more, so its rows would be others; put the files back, or start in another --workdir")
         train = state.TrainState(learned, train.frozen)
         iterator.set_state(position["iterator"])
         quarantine.set_state(position["quarantined"])

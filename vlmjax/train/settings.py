@@ -64,7 +64,8 @@ class StageConfig:
 
     data: ((`NAME:SPLIT:VIEW`, passes over it per epoch), …); with the mixture `weights`, (…, its share of an epoch's examples).
     per_group: examples about one image that share its row and tokens.
-    resize: the image treatment (layout.RESIZE_RULES). template: of its conversations, empty: the run's.
+    resize: the image treatment (layout.RESIZE_RULES). tiles: into how many tiles an image is cut at most, beside its thumbnail (layout.ImageLayout); `images` counts
+    tiles and thumbnails. template: of its conversations, empty: the run's.
     max_unusable: share of the examples that may be left out because no row can hold them or nothing in them is supervised.
     encode_once: the encoder, which has to be frozen, computes each image once; its features are kept, and the step is compiled without it (encode.py).
     max_broken: share of the examples of its sources that may have an image that cannot be read; the stage stops when it has met more.
@@ -88,6 +89,7 @@ class StageConfig:
     targets: int = 0
     per_group: int = 1
     resize: str = "crop"
+    tiles: int = 1
     template: str = ""
     steps: int | None = None
     epochs: float | None = None
@@ -116,7 +118,10 @@ class StageConfig:
         if self.encode_once and (why := "a contrastive stage has no use for it" if self.objective == "contrastive" else "the stage has no images" if not self.images else
                                  "features are kept by one process, and this mesh has several" if len({device.process_index for device in mesh.devices.flat}) > 1 else ""):
             raise UserError(f"{where}.encode_once: {why}; set it to False")
-        at_least(where, self, batch=1, length=1, accumulate=1, per_group=1)
+        at_least(where, self, batch=1, length=1, accumulate=1, per_group=1, tiles=1)
+        if self.tiles > 1 and (why := "a contrastive stage compares whole images; set it to 1" if self.objective == "contrastive" else
+                               f"images that are cut are resized without padding or cropping, and resize is {self.resize!r}; set it to 'squash'" if self.resize != "squash" else ""):
+            raise UserError(f"{where}.tiles: {why}")
         if self.accumulate > 1 and self.objective == "contrastive":
             raise UserError(f"{where}.accumulate: {self.accumulate} would change the contrastive loss, whose negatives are the whole batch")
         parts = sharding.row_shards(mesh) * self.accumulate

@@ -11,18 +11,13 @@ from vlmjax.models.vit import ViTConfig
 
 FILES = ("processor_config.json", "preprocessor_config.json")
 BICUBIC = 3  # PIL.Image.Resampling.BICUBIC
+TILING, MOST_PATCHES = "GotOcr2", 12  # the processor of InternVL, and its default
 
 
 def layout(directory: epath.Path, encoder: ViTConfig) -> ImageLayout:
-    """What the files say; without one, CLIP's treatment at the encoder's size. A processor that cuts images into tiles (InternVL's) is read as one that makes one."""
+    """What the files say; without one, CLIP's treatment at the encoder's size."""
     node, where = _node(directory)
     return _layout(node, encoder, where) if node else ImageLayout(encoder.size, encoder.patch, "crop", encoder.mean, encoder.std)
-
-
-def tiles(directory: epath.Path) -> int:
-    """How many tiles transformers' processor cuts an image into at most, beside a thumbnail; 1: none. InternVL's does so whatever `crop_to_patches` says."""
-    node, _ = _node(directory)
-    return node.get("max_patches", 12) if "GotOcr2" in str(node.get("image_processor_type")) else 1
 
 
 def _node(directory: epath.Path) -> tuple[Mapping[str, Any], str]:
@@ -50,17 +45,30 @@ def _layout(node: Mapping[str, Any], encoder: ViTConfig, where: str) -> ImageLay
         if (value := node.get(key, want)) != want:
             raise UserError(f"{where}: {key} is {value!r}, and vlmjax computes only {want!r}")
     mean, std = (tuple(float(x) for x in node.get(key, default)) for key, default in (("image_mean", encoder.mean), ("image_std", encoder.std)))
-    return ImageLayout(encoder.size, encoder.patch, rule, mean, std)
+    return ImageLayout(encoder.size, encoder.patch, rule, mean, std, tiles=_tiles(node, where))
+
+
+def _tiles(node: Mapping[str, Any], where: str) -> int:
+    """Into how many an image is cut at most. transformers' InternVLProcessor cuts whatever `crop_to_patches` says: it asks for it with each image."""
+    if TILING not in str(node.get("image_processor_type")):
+        return 1
+    if (least := node.get("min_patches", 1)) != 1:
+        raise UserError(f"{where}: min_patches is {least!r}, and vlmjax computes only 1")
+    most = node.get("max_patches", MOST_PATCHES)
+    if type(most) is not int or most < 1:
+        raise UserError(f"{where}: max_patches is {most!r}, not a number of tiles")
+    return most
 
 
 def config(layout: ImageLayout, tiles: bool = False) -> dict[str, Any]:
-    """The inverse: what transformers' processors read. tiles: for one that can cut an image into tiles, and is told to make one at most."""
+    """The inverse: what transformers' processors read. tiles: for the one that cuts images into tiles; any other gives a model the whole image as one."""
     square = {"height": layout.size, "width": layout.size}
     rules = {"crop": {"size": {"shortest_edge": layout.size}, "do_center_crop": True, "crop_size": square},
              "pad": {"size": {"shortest_edge": layout.size}, "do_pad": True, "do_center_crop": True, "crop_size": square},
              "squash": {"size": square, "do_center_crop": False}}
-    kind = "GotOcr2ImageProcessor" if tiles else "LlavaImageProcessor" if layout.resize == "pad" else "CLIPImageProcessor"
-    return {"image_processor_type": kind, **({"crop_to_patches": False, "max_patches": 1} if tiles else {}), "do_convert_rgb": True, "do_resize": True, "resample": BICUBIC,
+    kind = f"{TILING}ImageProcessor" if tiles else "LlavaImageProcessor" if layout.resize == "pad" else "CLIPImageProcessor"
+    cuts = {"crop_to_patches": layout.tiles > 1, "min_patches": 1, "max_patches": layout.tiles} if tiles else {}
+    return {"image_processor_type": kind, **cuts, "do_convert_rgb": True, "do_resize": True, "resample": BICUBIC,
             "do_rescale": True, "rescale_factor": 1 / 255, "do_normalize": True, "image_mean": list(layout.mean), "image_std": list(layout.std), **rules[layout.resize]}
 
 

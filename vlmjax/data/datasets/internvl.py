@@ -11,7 +11,8 @@ What becomes of an entry, after OpenGVLab/InternVL, LazySupervisedDataset in int
     repeat_time        below 1: the first int(rows x repeat_time) rows; a whole number: so many times. Others are refused: internvl_chat stops
                        there, internvl_chat_gpt_oss cuts them to a whole number
     data_augment       true is refused: images are not augmented here
-    max_dynamic_patch  images are not cut into tiles; `altered` counts the conversations that have some
+    max_dynamic_patch  the stage's `tiles` counts, for each image; `altered` counts the conversations of entries that have a number of their own. InternVL also
+                       divides the number among the images of a row
     length             says nothing to the training; `altered` says where the file has another number of rows
     left out           videos, and what `llava` leaves out
 
@@ -40,7 +41,7 @@ ALL = "all"
 # A repetition above this is taken for a slip.
 MOST = 1000
 
-TILES = "conversations whose images are not cut into tiles, which their entry's 'max_dynamic_patch' asks for"
+TILES = "conversations whose images are cut as the stage's tiles says, and not as their entry's 'max_dynamic_patch'"
 
 
 @dataclasses.dataclass(frozen=True)
