@@ -13,17 +13,21 @@ from vlmjax.evaluate.tasks import TASKS
 
 @pytest.fixture
 def saved(tmp_path, monkeypatch):
-    """A model that sees small things only when they are large; `score` is a stand-in that leaves its answers."""
+    """A model that sees small things only when they are large; `score_all` is a stand-in that leaves its answers."""
     pretrained.save(tiny.model(), tmp_path / "m" / "model")
 
-    def score(model, name, config, data_dir, output, job):
+    def score(model, names, config, data_dir, output, job):
+        for name in names:
+            leave(name, config, output)
+
+    def leave(name, config, output):
         def answer(item, control):
             return item.answer if control == "real" and ("detail" not in name or int(item.kind.split()[0]) > 4) else "I see a red dot" if "detail" in name else "yes"
 
         rows = diagnose_test.rows(TASKS[name], answer, config.controls, sets=12)
         runner.write(output, name, runner.rescore(rows, TASKS[name]), rows)
 
-    monkeypatch.setattr(diagnose, "score", score)
+    monkeypatch.setattr(diagnose, "score_all", score)
     return tmp_path / "m"
 
 

@@ -2,7 +2,7 @@
 from vlmjax import bundle as bundles
 from vlmjax import files, pretrained, sharding
 from vlmjax.commands import common
-from vlmjax.commands.evaluate import EvaluateConfig, score
+from vlmjax.commands.evaluate import EvaluateConfig, score_all
 from vlmjax.commands.report import image_reader
 from vlmjax.data.datasets import scenes
 from vlmjax.errors import UserError, did_you_mean
@@ -47,8 +47,7 @@ def main(argv: list[str]) -> None:
             model = pretrained.load(common.expand(args.model), args.dtype, sharding.make_mesh(common.parse_mesh(args.mesh)))
         model = model.with_adapters(args.adapters)
         config = EvaluateConfig(args.split, CONTROLS, {}, args.rows, args.sample, maps=0)
-        for name in suites:
-            score(model, known[name].name, config, args.data_dir, output, job)
+        score_all(model, [known[name].name for name in suites], config, args.data_dir, output, job)
     job.barrier()
     if job.index == 0:
         predictions = {known[name].name: runner.read_predictions(output, known[name].name) for name in suites}

@@ -1,6 +1,7 @@
 """`vlmjax evaluate`: scores a model on tasks, beside the controls that tell seeing from guessing."""
 import dataclasses
 import time
+from collections.abc import Sequence
 
 import jax
 from etils import epath
@@ -70,14 +71,19 @@ def main(argv: list[str]) -> None:
             model = pretrained.load(common.expand(args.model), args.dtype, mesh)
         model = model.with_adapters(args.adapters)
         config = EvaluateConfig(args.split, tuple(args.control.split(",")), {}, args.rows, args.sample, maps=args.maps)
-        for task in tasks:
-            score(model, task, config, args.data_dir, output, job, args.limit)
+        score_all(model, tasks, config, args.data_dir, output, job, args.limit)
     job.barrier()
     say(runner.table({task: runner.read_results(output)[task] for task in tasks}))
 
 
-def score(model: Bundle, task: str, config: EvaluateConfig, data_dir: str, output: epath.Path, job: Job, limit: int | None = None) -> None:
-    """One task under its controls and the heat maps of some answers, written to `output`. Interrupted, it has kept its answers up to there."""
+def score_all(model: Bundle, tasks: Sequence[str], config: EvaluateConfig, data_dir: str, output: epath.Path, job: Job, limit: int | None = None) -> None:
+    """One task after the other. What they answered is kept until all are done, so that a command which is interrupted in the last asks nothing twice."""
+    for kept in [score(model, task, config, data_dir, output, job, limit, last=False) for task in tasks]:
+        kept.clear()
+
+
+def score(model: Bundle, task: str, config: EvaluateConfig, data_dir: str, output: epath.Path, job: Job, limit: int | None = None, last: bool = True) -> Answers:
+    """One task under its controls and the heat maps of some answers, written to `output`. Interrupted, it has kept its answers up to there. last: else they are kept further, for who gets them back to clear."""
     if config.maps < 0:
         raise UserError(f"maps: {config.maps} is less than 0")
     began = time.monotonic()
@@ -91,9 +97,11 @@ def score(model: Bundle, task: str, config: EvaluateConfig, data_dir: str, outpu
         maps = dependence.measure(model, TASKS[task], source, items, predictions, config.maps, config.rows, config.seed, mapped)
     if jax.process_index() == 0:
         dependence.write(output, task, maps)
-        runner.write(output, task, results, predictions, kept)
+        runner.write(output, task, results, predictions, kept if last else None)
+    kept.flush()
     scores = ", ".join(f"{control} {100 * results[control][TASKS[task].metric]['value']:.1f} %" for control in config.controls if control in results)
     say(f"{task}: {scores} ({time.monotonic() - began:.0f} s)")
+    return kept
 
 
 def progress_of(what: str, kept_line: str, job: Job, kept: Answers) -> runner.Progress:

@@ -1,0 +1,29 @@
+"""Several tasks in one command: what is interrupted in one asks nothing of the others twice."""
+import dataclasses
+
+import pytest
+
+from tests.evaluate import tiny
+from vlmjax.commands import evaluate
+from vlmjax.errors import Stopped
+from vlmjax.evaluate import runner
+from vlmjax.hosts import Job
+
+
+def test_an_interrupted_command_asks_nothing_twice(tmp_path, monkeypatch):
+    monkeypatch.setattr(evaluate, "TASKS", {name: dataclasses.replace(tiny.TASK, name=name) for name in ("one", "two")})
+    config, calls = evaluate.EvaluateConfig(rows=2, maps=0), []
+
+    def run(directory, oracle, stop_at=None):
+        job, calls[:] = Job(), []
+        job.stops = lambda: calls.append(1) or ("asked to" if len(calls) == stop_at else "")
+        evaluate.score_all(oracle, ["one", "two"], config, "", directory, job)
+        return len(calls)
+
+    batches = run(tmp_path / "whole", tiny.oracle())
+    with pytest.raises(Stopped):
+        run(tmp_path / "cut", tiny.oracle(), batches // 2 + 2)  # in the second task
+    assert list(runner.read_results(tmp_path / "cut")) == ["one"]
+    assert run(tmp_path / "cut", tiny.oracle()) == batches - (batches // 2 + 2)  # of the first nothing is asked again
+    read = lambda name: {p.relative_to(tmp_path / name): p.read_bytes() for p in (tmp_path / name).rglob("*") if p.is_file()}
+    assert read("cut") == read("whole")  # the kept answers are gone
