@@ -137,6 +137,8 @@ def test_views_and_their_mistakes():
     captions = scenes.open_source("", "test", "captions").examples
     assert captions[0].turns[1].text == scenes.caption(scenes.group("test", "exists", 0)[0].scene) and captions[-1].turns[1].text.endswith("dot")
     assert not scenes.open_source("", "train", "texts").examples[0].images
+    with pytest.raises(UserError, match="there is nothing to build"):
+        scenes.build("")
     for split, view, says in (("tset", "questions", "no split 'tset'; did you mean 'test'"), ("test", "counts", "'counts' is not one of its views; did you mean 'count'"), ("comp", "detail", "has none of detail")):
         with pytest.raises(UserError, match=says):
             scenes.open_source("", split, view)

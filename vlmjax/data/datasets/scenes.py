@@ -218,7 +218,8 @@ class ScenesSource(Source):
 
 
 def build(data_dir: str) -> None:
-    """There is nothing to build: scenes are drawn when they are read."""
+    """Refused: `vlmjax data build SPEC --name=NAME` writes a part of it as shards, as of any other set."""
+    raise UserError("scenes: there is nothing to build, its images are drawn when they are read; a stage names scenes:train:questions (as shards: vlmjax data build scenes:train:questions --name=NAME)")
 
 
 def open_source(data_dir: str, split: str, view: str) -> ScenesSource:
