@@ -1,7 +1,7 @@
 """A model that learns from drawn scenes, to be diagnosed: what is there, how many, where, small things.
 
 Question: where does a small model fail that was trained on exactly what it is asked, and what of it is the encoder's 64 pixels?
-Command:  vlmjax train --config=experiments/scenes.py --workdir=runs/scenes && vlmjax diagnose --model=runs/scenes && vlmjax diagnose --model=runs/scenes --split=comp --output=runs/scenes/comp
+Command:  vlmjax train --config=experiments/scenes.py --workdir=runs/scenes && vlmjax diagnose --model=runs/scenes && vlmjax diagnose --model=runs/scenes --split=comp
 Arguments: `` all of it; `tiny` two steps of each stage, for tests.
 """
 from ml_collections import ConfigDict

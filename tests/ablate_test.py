@@ -21,14 +21,29 @@ def run(tmp_path, name, seed, scores, controls=("real",), data="d", images=2, ki
 
 
 def test_intervals_cover_the_truth_as_often_as_they_say():
-    """Differences of two rows over 40 images of 3 questions and 4 seeds, with effects of the image, of the question, of the seed and of all at once: of 400 drawn anew, 95 % or a few more."""
+    """Differences of two rows over 40 images of 3 questions and 4 seeds, with effects of the image, of the question, of the seed and of all at once: of 400 drawn anew, 95 % or more."""
     rng, truth, covered, R, C, per = np.random.default_rng(0), 0.3, 0, 4, 40, 3
     clusters = np.repeat([f"i{c}" for c in range(C)], per)
     for _ in range(400):
         values = truth + np.repeat(rng.normal(0, 0.5, C), per) + rng.normal(0, 0.5, C * per) + rng.normal(0, 0.1, (R, 1)) + rng.normal(0, 0.5, (R, C * per))
         found = ablate.interval(values, clusters)
         covered += found["low"] <= truth <= found["high"]
-    assert 0.945 <= covered / 400 <= 0.99
+    assert 0.945 <= covered / 400
+
+
+@pytest.mark.parametrize("R, C, question, seed, rest", [(2, 100, 0.1, 0.1, 0.1), (3, 100, 0.1, 0.1, 0.1), (3, 200, 0.3, 0.05, 0.3)])
+def test_they_do_where_few_seeds_make_the_most_of_it(R, C, question, seed, rest):
+    """Two runs that happen to be alike are not taken for a proof that seeds do not matter."""
+    rng, clusters, covered = np.random.default_rng(1), np.arange(C).astype(str), 0
+    for _ in range(400):
+        found = ablate.interval(rng.normal(0, question, C) + rng.normal(0, seed, (R, 1)) + rng.normal(0, rest, (R, C)), clusters)
+        covered += found["low"] <= 0 <= found["high"]
+    assert covered / 400 >= 0.94
+
+
+def test_of_what_does_not_differ_at_all_there_is_no_interval():
+    found = ablate.interval(np.zeros((2, 50)), np.arange(50).astype(str), 0.0)
+    assert found["value"] == 0 and found["low"] is None and found["high"] is None
 
 
 def test_of_one_seed_the_interval_is_that_of_the_questions():
@@ -45,10 +60,10 @@ def test_a_difference_is_paired_by_question_and_seed(tmp_path):
     rng = np.random.default_rng(1)
     hard = {seed: rng.random(60) < 0.5 for seed in range(3)}
     base = [run(tmp_path, "base", seed, 0.5 * hard[seed]) for seed in hard]
-    other = [run(tmp_path, "other", seed, 0.5 * hard[seed] + 0.25) for seed in hard]
+    other = [run(tmp_path, "other", seed, 0.5 * hard[seed] + 0.25 + rng.normal(0, 1e-4, 60)) for seed in hard]
     cells = ablate.table({"base": base, "other": other})["task"]["real"]["exact_match"]
     assert cells["base"]["difference"] is None and cells["other"]["score"]["high"] - cells["other"]["score"]["low"] > 0.05
-    assert cells["other"]["difference"]["value"] == pytest.approx(0.25) and cells["other"]["difference"]["high"] - cells["other"]["difference"]["low"] < 1e-9
+    assert cells["other"]["difference"]["value"] == pytest.approx(0.25, abs=1e-3) and 0 < cells["other"]["difference"]["high"] - cells["other"]["difference"]["low"] < 1e-3
 
 
 def test_kinds_controls_and_missing_seeds(tmp_path):
@@ -60,14 +75,15 @@ def test_kinds_controls_and_missing_seeds(tmp_path):
     assert kinds["exact_match/shape"]["other"]["difference"]["runs"] == [-0.5]  # the one seed that both have
     assert list(tables["task"]["blind"]["exact_match"]) == ["base"]
     text = ablate.markdown(tables, ["base", "none", "other"], {"none": "status 2"})
-    assert "| none | 0 | status 2 | – | – |" in text and "| other | 2 | 50.0 [" in text and "against `base`" in text
+    assert "| none | 0 | status 2 | – | – |" in text and "| other | 2 | 50.0 [" in text and "against base" in text
 
 
 def test_a_difference_that_is_not_0_is_bold(tmp_path):
-    rows = {"base": [run(tmp_path, "base", s, [0, 1] * 10) for s in range(2)], "same": [run(tmp_path, "same", s, [1, 0, 0, 1] * 5) for s in range(2)], "all": [run(tmp_path, "all", s, [1, 1] * 10) for s in range(2)]}
+    rows = {"base": [run(tmp_path, "base", s, [0, 1] * 10) for s in range(2)], "sa|me": [run(tmp_path, "same", s, [1, 0, 0, 1] * 5) for s in range(2)],
+            "all": [run(tmp_path, "all", s, [1, 1] * 9 + [1, 0]) for s in range(2)]}
     lines = ablate.markdown(ablate.table(rows), list(rows), {}).splitlines()
-    assert [line for line in lines if line.startswith("| all |")][0].split(" | ")[3].removesuffix(" |") == "**+50.0 [+50.0, +50.0]**"
-    assert "**" not in [line for line in lines if line.startswith("| same |")][0]
+    assert [line for line in lines if line.startswith("| all |")][0].split(" | ")[3].startswith("**+45.0 [+")
+    assert "**" not in [line for line in lines if line.startswith("| sa\\|me |")][0]
 
 
 def test_runs_that_were_asked_otherwise_are_not_compared(tmp_path):

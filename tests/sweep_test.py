@@ -1,4 +1,5 @@
 """Lists of overrides, and how a config's sweep is read."""
+import numpy as np
 import pytest
 
 from vlmjax import config, sweep
@@ -33,7 +34,7 @@ def test_rows_without_a_name_are_called_by_what_they_change(tmp_path):
     assert config.sweep(file(tmp_path, "[{'name': arg}]") + ":tiny") == [("tiny", {})]
 
 
-@pytest.mark.parametrize("body, says", [("None", "no get_sweep that returns a list of overrides"), ("[]", "no get_sweep that returns"), ("[1]", "no get_sweep that returns"),
+@pytest.mark.parametrize("body, says", [("None", "no get_sweep that returns a list of overrides"), ("[]", "no get_sweep that returns"), ("[1]", "no get_sweep that returns"), ("[{1: 2}]", "no get_sweep that returns"),
                                         ("[{}, {}]", "two rows of get_sweep are called 'base'"), ("1 / 0", "division by zero")])
 def test_a_sweep_that_is_none_is_refused(tmp_path, body, says):
     with pytest.raises(UserError, match=says):
@@ -42,3 +43,4 @@ def test_a_sweep_that_is_none_is_refused(tmp_path, body, says):
 
 def test_overrides_are_written_as_a_command_line_reads_them():
     assert config.arguments({"run": ("a", "b"), "name": "linear", "lr": 1e-3, "on": True}) == ["--config.run=('a', 'b')", "--config.name=linear", "--config.lr=0.001", "--config.on=True"]
+    assert config.arguments({"lr": np.float64(1e-4), "n": np.int32(3)}) == ["--config.lr=0.0001", "--config.n=3"]

@@ -95,17 +95,16 @@ def interval(values: np.ndarray, clusters: np.ndarray, least: float = -math.inf)
     least: no value is below it, or above 1.
 
     stderr² is what the questions give (of their means over runs, those about one image depending on each other: Miller, arXiv:2411.00640) plus what the seeds give (of the runs' means): questions
-    and seeds are crossed. What is of one question under one seed alone is in both, so the interval is rather too wide. Its width is Student's, with the degrees of freedom of Welch and
-    Satterthwaite. Of one run nothing is known of the seeds: `seeds` is None, and the interval is for other questions only.
+    and seeds are crossed. Each part reaches as far as Student's distribution of its own degrees of freedom says, and the interval is the hypotenuse of both: what few seeds happen not to show is not
+    taken for certain, and the interval is rather too wide. Of one run nothing is known of the seeds: `seeds` is None, and the interval is for other questions only. None where nothing differs at all.
     """
     per_run = values.mean(axis=1)
     R, items = len(values), runner.mean(values.mean(axis=0), clusters, "")["stderr"]
     seeds = float(per_run.std(ddof=1)) / math.sqrt(R) if R > 1 else None
-    parts = [(part**2, freedom) for part, freedom in ((items, len(set(clusters.tolist())) - 1), (seeds, R - 1)) if part is not None]
-    variance, weight = sum(part for part, _ in parts), sum(part**2 / freedom for part, freedom in parts)
-    value = float(per_run.mean())
-    reach = math.sqrt(variance) * float(stats.t.ppf((1 + SURE) / 2, variance**2 / weight)) if weight else 0.0
-    known = bool(parts)  # one question and one run say nothing of others
+    parts = [(part, freedom) for part, freedom in ((items, len(set(clusters.tolist())) - 1), (seeds, R - 1)) if part is not None]
+    variance, value = sum(part**2 for part, _ in parts), float(per_run.mean())
+    reach = math.hypot(*(part * float(stats.t.ppf((1 + SURE) / 2, freedom)) for part, freedom in parts))
+    known = reach > 0  # one question and one run say nothing of others, nor do any that are all alike
     most = math.inf if least == -math.inf else 1.0
     return {"value": value, "low": max(value - reach, least) if known else None, "high": min(value + reach, most) if known else None, "stderr": math.sqrt(variance) if known else None,
             "questions": items, "seeds": seeds, "n": values.shape[1], "runs": [float(x) for x in per_run]}
@@ -127,19 +126,24 @@ def markdown(data: Mapping[str, Any], names: Sequence[str], absent: Mapping[str,
         scores = controls[shown][metric]
         n = next(iter(scores.values()))["score"]["n"]
         lines = [f"**{task}**, {metric} of {n:,} questions, per cent [95 % interval]", "",
-                 f"| row | seeds | {shown} | against `{names[0]}` |" + "".join(f" {control} |" for control in others), "|---|---:|---:|---:|" + "---:|" * len(others)]
+                 f"| row | seeds | {shown} | against {_text(names[0])} |" + "".join(f" {control} |" for control in others), "|---|---:|---:|---:|" + "---:|" * len(others)]
         for name in names:
             if name in scores:
                 cells = [_percent(controls[control][metric][name]["score"]) if name in controls[control].get(metric, {}) else "–" for control in others]
-                lines.append(f"| {name} | {len(scores[name]['score']['runs'])} | {_percent(scores[name]['score'])} | {_points(scores[name]['difference'])} |" + "".join(f" {cell} |" for cell in cells))
+                lines.append(f"| {_text(name)} | {len(scores[name]['score']['runs'])} | {_percent(scores[name]['score'])} | {_points(scores[name]['difference'])} |" + "".join(f" {cell} |" for cell in cells))
             elif name in absent:
-                lines.append(f"| {name} | 0 | {absent[name]} | – |" + " – |" * len(others))
+                lines.append(f"| {_text(name)} | 0 | {absent[name]} | – |" + " – |" * len(others))
         kinds = [name for name in controls[shown] if name != metric]
         if kinds:
             lines += ["", f"| {shown}, by kind |" + "".join(f" {kind.split('/', 1)[1]} |" for kind in kinds), "|---|" + "---:|" * len(kinds)]
-            lines += [f"| {name} |" + "".join(f" {_percent(controls[shown][kind][name]['score'])} |" for kind in kinds) for name in names if name in scores]
+            lines += [f"| {_text(name)} |" + "".join(f" {_percent(controls[shown][kind][name]['score'])} |" for kind in kinds) for name in names if name in scores]
         parts.append("\n".join(lines))
     return "\n\n".join(parts) + "\n"
+
+
+def _text(name: str) -> str:
+    """In a cell of a table."""
+    return name.replace("|", "\\|")
 
 
 def _percent(score: Mapping[str, Any]) -> str:

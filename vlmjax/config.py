@@ -58,7 +58,7 @@ def load(spec: str) -> ml_collections.ConfigDict:
 def sweep(spec: str) -> list[tuple[str, dict[str, Any]]]:
     """The rows of `get_sweep` of `FILE.py:ARG`: [(name, {key: value})]. A row without a `name` is called by its values, one without overrides `base`."""
     rows = _call(spec, "get_sweep")
-    if not isinstance(rows, (list, tuple)) or not rows or not all(isinstance(row, Mapping) for row in rows):
+    if not isinstance(rows, (list, tuple)) or not rows or not all(isinstance(row, Mapping) and all(isinstance(key, str) for key in row) for row in rows):
         raise UserError(f"--config={spec}: {spec.split(':')[0]} has no get_sweep that returns a list of overrides, [{{key: value}}, …]")
     keys = {key for row in rows for key in row}
     short = {key: key.rsplit(".", 1)[-1] for key in keys}
@@ -72,7 +72,8 @@ def sweep(spec: str) -> list[tuple[str, dict[str, Any]]]:
 
 def arguments(overrides: Mapping[str, Any]) -> list[str]:
     """{key: value} as they are written on a command line."""
-    return [f"--config.{key}={value if isinstance(value, str) else repr(value)}" for key, value in overrides.items()]
+    plain_ = {key: value.item() if hasattr(value, "dtype") and value.ndim == 0 else value for key, value in overrides.items()}  # a number of NumPy's
+    return [f"--config.{key}={value if isinstance(value, str) else repr(value)}" for key, value in plain_.items()]
 
 
 def _call(spec: str, name: str) -> Any:

@@ -38,6 +38,8 @@ class Sampling:
     def __post_init__(self):
         if not self.temperature > 0:
             raise UserError(f"temperature: {self.temperature} is not above 0 (greedy answers take no sampling)")
+        if not 1e-6 <= self.temperature <= 1e6:
+            raise UserError(f"temperature: {self.temperature} is not between 1e-6 and 1e6")
         if self.top_k < 0:
             raise UserError(f"top_k: {self.top_k} is less than 0 (0: all tokens)")
         if not 0 < self.top_p <= 1:
@@ -59,7 +61,7 @@ class Drawn(NamedTuple):
 
 def narrow(logits: jax.Array, drawn: Drawn) -> jax.Array:
     """f32[…, V] → the logits that are drawn from, −inf for tokens that cannot be; in transformers' order: temperature, top_k, top_p."""
-    logits = logits / drawn.temperature
+    logits = (logits - jnp.max(logits, axis=-1, keepdims=True)) / drawn.temperature
 
     def cut(logits):
         falling = -jnp.sort(-logits, axis=-1)

@@ -107,6 +107,7 @@ def test_a_dry_run_prints_commands_that_train_takes(config, trained, tmp_path, c
     ('[{"stages.instruct.optimizer.lrr": 1e-4}]', "get_sweep: row 'lrr=0.0001': --config.stages.instruct.optimizer.lrr: .* has no such key; did you mean"),
     ('[{"model.projector.depth": 2}]', "row 'depth=2'"), ('[{}, {"seed": 3}]', "row 'seed=3' sets seed"),
     ('[{}, {"name": "again"}]', "the rows 'base' and 'again' are the same training"), ('[{}, {"evaluate.maps": 1}]', "the rows 'base' and 'maps=1' are the same training"),
+    ('[{}, {"name": "b", "stages.align.steps": 1, "evaluate.sample": 7}]', "row 'b' would be asked other questions than the first: evaluate.sample 1000, 7"),
     ('[{"name": "a/b"}, {"name": "a b", "prefetch": 1}]', "would share the directory a-b")])
 def test_what_is_wrong_with_a_row_is_said_before_anything_runs(config, trained, tmp_path, sweep, says):
     with pytest.raises(UserError, match=says):
@@ -126,6 +127,12 @@ def test_a_directory_with_other_runs_is_refused(config, trained, tmp_path):
         ablate.main([config(SWEEP.replace("1e-4", "1e-3")), f"--workdir={tmp_path / 'd'}"])
     ablate.main([config(), f"--workdir={tmp_path / 'd'}", "--config.mesh.fsdp=1"])  # of the machine: the same runs
     assert len(trained[0]) == 3
+
+
+def test_finished_runs_are_not_asked_again_so_they_have_to_have_been_asked_the_same(config, trained, tmp_path):
+    ablate.main([config(), f"--workdir={tmp_path / 'd'}", "--config.evaluate.sample=100"])
+    with pytest.raises(UserError, match="was asked other questions than this command would ask: evaluate.sample 100, 1000"):
+        ablate.main([config(), f"--workdir={tmp_path / 'd'}", "--seeds=2"])
 
 
 def test_a_child_that_refuses_its_data_is_a_row_that_failed(config, tmp_path):

@@ -25,7 +25,7 @@ def saved(tmp_path, monkeypatch):
             return item.answer if control == "real" and ("detail" not in name or int(item.kind.split()[0]) > 4) else "I see a red dot" if "detail" in name else "yes"
 
         rows = diagnose_test.rows(TASKS[name], answer, config.controls, sets=12)
-        runner.write(output, name, runner.rescore(rows, TASKS[name]), rows)
+        runner.write(output, name, {**runner.rescore(rows, TASKS[name]), "provenance": {"split": config.split}}, rows)
 
     monkeypatch.setattr(diagnose, "score_all", score)
     return tmp_path / "m"
@@ -42,9 +42,21 @@ def test_a_page_that_says_where_it_fails(saved, capsys):
     for text in ("What is there", "Small things", "What was said", "data:image/png;base64", "had by looking", "<script" ):
         assert (text in page) == (text != "<script"), text
     assert "How many" not in page
+    assert main(["diagnose", f"--model={saved}", "--suites=count"]) == 0  # what is there stays on the page
+    assert list(json.loads((saved / "diagnosis.json").read_text())) == ["exists", "count", "detail"]
+    capsys.readouterr()
+    page = (saved / "diagnosis.html").read_text()
     (saved / "diagnosis.html").unlink()
     assert main(["diagnose", f"--model={saved}", "--suites=exists,detail", "--rescore"]) == 0  # from stored answers
     assert (saved / "diagnosis.html").read_text() == page
+
+
+def test_other_splits_have_a_directory_of_their_own(saved, capsys):
+    assert main(["diagnose", f"--model={saved}", "--suites=exists"]) == 0 and main(["diagnose", f"--model={saved}", "--suites=exists", "--split=comp"]) == 0
+    assert (saved / "diagnosis.json").exists() and (saved / "comp" / "diagnosis.json").exists()
+    capsys.readouterr()
+    assert main(["diagnose", f"--model={saved}", "--suites=exists", "--split=comp", "--rescore", f"--output={saved}"]) == 2
+    assert "its answers to exists are of the split test; say --split=test" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("flags, says", [(["--suites=exist"], "--suites: no suite 'exist'; did you mean 'exists'"), (["--split=train"], "--split: 'train' is neither test nor comp"),

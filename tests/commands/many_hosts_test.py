@@ -25,12 +25,12 @@ def data_dir():
     easy_vqa.build(os.path.expanduser(DATA_DIR))
 
 
-def start(workdir, count, *more, data_dirs=None):
+def start(workdir, count, *more, data_dirs=None, own=lambda i: ()):
     """One process per host, of 8 / `count` devices each."""
     base = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": f"--xla_force_host_platform_device_count={8 // count} {FLAGS}"}
     if count > 1:
         base |= {"VLMJAX_COORDINATOR": f"127.0.0.1:{free_port()}", "VLMJAX_PROCESSES": str(count)}
-    command = lambda i: [sys.executable, "-m", "vlmjax", "train", *STAGE, *more, f"--workdir={workdir}", f"--data_dir={data_dirs[i] if data_dirs else os.path.expanduser(DATA_DIR)}"]
+    command = lambda i: [sys.executable, "-m", "vlmjax", "train", *STAGE, *more, *own(i), f"--workdir={workdir}", f"--data_dir={data_dirs[i] if data_dirs else os.path.expanduser(DATA_DIR)}"]
     return [subprocess.Popen(command(i), env={**base, "VLMJAX_PROCESS_ID": str(i)}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) for i in range(count)]
 
 
@@ -51,6 +51,11 @@ def wait_for_a_checkpoint(workdir, processes):
 
 def steps(workdir):
     return [(row["step"], row["batch"]) for row in metrics.read(workdir, "align")], [row["loss"] for row in metrics.read(workdir, "align")]
+
+
+def test_processes_with_different_configs_do_not_train_together(tmp_path):
+    outputs = ended(start(tmp_path / "run", 2, own=lambda i: [f"--config.seed={i}"]))
+    assert [status for status, _ in outputs] == [2, 2] and all("were started with different configs" in lines[-1] for _, lines in outputs) and not (tmp_path / "run" / "config.json").exists()
 
 
 def test_what_is_wrong_on_one_host_is_said_on_all_before_anything_is_written(tmp_path):

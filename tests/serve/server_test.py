@@ -107,6 +107,41 @@ def test_bodies_that_are_none(port):
     assert "not a readable image" in json.loads(send(port, "POST", "/v1/chat/completions", broken).read())["error"]["message"]
 
 
+def test_only_its_own_pages_reach_a_server_of_one_machine(port):
+    for headers, status in (({"Host": "evil.example"}, 403), ({"Host": f"localhost:{port}"}, 200), ({"Host": f"127.0.0.1:{port}", "Origin": f"http://127.0.0.1:{port}"}, 200), ({"Origin": "http://evil.example"}, 403),
+                            ({"Host": "[::1]:80"}, 200), ({"Host": "evil.example:127"}, 403)):
+        assert send(port, "GET", "/health", None, headers).status == status, headers
+
+
+def test_whatever_a_client_sends_is_answered(port):
+    deep, half = b"[" * 100_000, '{"messages": [{"role": "user", "content": "\\ud800 what"}]}'
+    ask_ = '{"messages": [{"role": "user", "content": "is it red?"}], '
+    for body, says in ((deep[:90_000], "not JSON"), (half, "half of a character"), ('{"\\ud800": 1}', "is not known"), (ask_ + '"temperature": 1e999}', "between 1e-6 and 1e6"), (ask_ + '"temperature": 1e-40}', "between"),
+                       (ask_ + f'"temperature": {"9" * 400}}}', "too large")):
+        response = send(port, "POST", "/v1/chat/completions", body if isinstance(body, bytes) else body.encode())
+        assert response.status == 400 and says in json.loads(response.read())["error"]["message"]
+    assert send(port, "POST", "/v1/chat/completions", (ask_ + '"temperature": 1, "top_k": 10000000000}').encode()).status == 200
+    many = {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": URL}}] * 20}]}
+    assert "20 images and an answer of 6 tokens are more than 64" in json.loads(send(port, "POST", "/v1/chat/completions", many).read())["error"]["message"]
+
+
+def test_a_body_where_none_belongs_is_no_request(port):
+    with socket.create_connection(("127.0.0.1", port), timeout=20) as client:
+        client.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\nContent-Length: 40\r\n\r\nGET /v1/models HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        heard = b""
+        with contextlib.suppress(ConnectionResetError):
+            while data := client.recv(4096):
+                heard += data
+    assert heard.count(b"HTTP/1.1") == 1 and b"Connection: close" in heard
+
+
+def test_a_log_has_a_line_for_each_request():
+    with running() as (port, log):
+        send(port, "POST", "/v1/chat/completions", {"a\n127.0.0.1 POST fake: 200\x1b[31m": 1}).read()
+        until(lambda: log)
+        assert len(log) == 1 and log[0].isprintable()
+
+
 def test_other_places(port):
     assert json.loads(send(port, "GET", "/v1/models").read())["data"][0]["id"] == "tiny"
     assert json.loads(send(port, "GET", "/health").read()) == {"status": "ok", "requests": 0}
@@ -166,7 +201,7 @@ def test_an_answer_nobody_waits_for_is_not_computed_to_the_end(monkeypatch, stre
     with running() as (port, log):
         body = json.dumps({"messages": [{"role": "user", "content": "is it red?"}], "stream": stream}).encode()
         client = socket.create_connection(("127.0.0.1", port))
-        client.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
+        client.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
         until(lambda: asked)
         client.close()
         held.release()

@@ -22,6 +22,8 @@ from vlmjax.errors import Stopped, UserError, did_you_mean
 from vlmjax.report import ablation
 from vlmjax.train.metrics import say
 
+# Keys of `evaluate` that say what is asked: runs that differ in them cannot be compared, and a finished run is not asked again.
+ASKED = ("split", "sample", "seed", "controls")
 # Of a run that was told to stop, also before it had begun to listen.
 TOLD = (128 + signal.SIGINT, 128 + signal.SIGTERM, -signal.SIGINT, -signal.SIGTERM)
 
@@ -92,12 +94,20 @@ def plan(spec: str, rows: Sequence[tuple[str, dict[str, Any]]], workdir: epath.P
                 configs.build(RunConfig, node)
             except UserError as error:
                 raise UserError(f"get_sweep: row {name!r}: {error}") from None
+            if out and (differ := otherwise(next(iter(out.values())).node, node)):
+                raise UserError(f"get_sweep: row {name!r} would be asked other questions than the first: {differ}; evaluate.{', evaluate.'.join(ASKED)} are the same in all rows")
             place = workdir / "runs" / next(folder for folder, of in folders.items() if of == name) / f"seed-{first + k}"
             run = Planned(name, first + k, place, (f"--config={spec}", f"--workdir={place}", f"--data_dir={data_dir}", *own), node)
             if (mark := configs.fingerprint(node)) in out:
                 raise UserError(f"get_sweep: the rows {out[mark].row!r} and {name!r} are the same training: they differ in nothing that can change its result")
             out[mark] = run
     return list(out.values())
+
+
+def otherwise(held: Any, node: Any) -> str:
+    """What of `evaluate` differs between two configs, so that their answers cannot be compared; empty: nothing."""
+    said = [[configs.plain((config.get("evaluate") or {}).get(key)) for key in ASKED] for config in (held, node)]
+    return "; ".join(f"evaluate.{key} {a!r}, {b!r}" for key, a, b in zip(ASKED, *said) if a != b)
 
 
 def chosen(names: Sequence[str], asked: str) -> list[str]:
@@ -115,6 +125,8 @@ def check_directories(planned: Sequence[Planned]) -> None:
         held = files.read_json(run.workdir / "config.json")
         if held is not None:
             moved(run.workdir, held, run.node)
+            if run.finished() and (differ := otherwise(held["config"], run.node)):
+                raise UserError(f"{run.workdir}: was asked other questions than this command would ask: {differ}; give another --workdir")
 
 
 def work(runs: Sequence[Planned]) -> dict[Planned, int]:
@@ -138,16 +150,23 @@ def work(runs: Sequence[Planned]) -> dict[Planned, int]:
 
 def train(run: Planned) -> int:
     """`vlmjax train` as a process of its own, with this one's output. SIGTERM goes on to it, and it saves. → its exit status."""
-    with subprocess.Popen([sys.executable, "-m", "vlmjax", "train", *run.arguments], env=os.environ) as process:
-        before = signal.signal(signal.SIGTERM, lambda number, _: process.send_signal(number))
-        try:
+    told: list[int] = []
+    before = signal.signal(signal.SIGTERM, lambda number, _: told.append(number))  # before there is a child, which would be left alone
+    try:
+        with subprocess.Popen([sys.executable, "-m", "vlmjax", "train", *run.arguments], env=os.environ) as process:
+            signal.signal(signal.SIGTERM, lambda number, _: process.send_signal(number))
+            for number in told:
+                process.send_signal(number)
             while True:
                 try:
                     return process.wait()
-                except KeyboardInterrupt:  # a terminal sends it to both
-                    continue
-        finally:
-            signal.signal(signal.SIGTERM, before)
+                except KeyboardInterrupt:  # a terminal sends it to both, a supervisor to this one alone
+                    try:
+                        return process.wait(1)
+                    except subprocess.TimeoutExpired:
+                        process.send_signal(signal.SIGINT)
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def write(workdir: epath.Path, spec: str, rows: Sequence[tuple[str, dict[str, Any]]], planned: Sequence[Planned], failed: dict[Planned, int]) -> str:

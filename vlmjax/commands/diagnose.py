@@ -24,7 +24,7 @@ def main(argv: list[str]) -> None:
     flags.add_argument("--dtype", default="float32")
     flags.add_argument("--mesh", default="", help="for example replica:8,fsdp:1,tensor:8 (default: all devices on fsdp, where each token gathers all weights; vlmjax plan --answers compares)")
     flags.add_argument("--adapters", default="on", choices=bundles.ADAPTERS, help="LoRA's: as trained, left out, or merged into the weights")
-    flags.add_argument("--output", help="where results go (default: the model's directory)")
+    flags.add_argument("--output", help="where results go (default: the model's directory, and comp/ in it for the split comp)")
     flags.add_argument("--rescore", action="store_true", help="from stored predictions, without a model")
     args = flags.read(argv)
     known = {diagnose.suite_of(task): task for task in ALL}
@@ -38,6 +38,8 @@ def main(argv: list[str]) -> None:
     if not suites:
         raise UserError(f"--suites: the split {args.split} has none of {args.suites}")
     output = common.run_directory(args.output or args.model)
+    if not args.output and args.split == "comp":
+        output = output / "comp"
     if output.is_file() or "://" in args.model and not args.output:
         raise UserError("--output: say where results go, since --model is no directory here")
     job = common.set_up_jax()
@@ -50,6 +52,10 @@ def main(argv: list[str]) -> None:
         score_all(model, [known[name].name for name in suites], config, args.data_dir, output, job)
     job.barrier()
     if job.index == 0:
+        split = lambda name: runner.read_results(output).get(known[name].name, {}).get("provenance", {}).get("split")
+        if other := next((name for name in suites if split(name) not in (None, args.split)), None):
+            raise UserError(f"{output}: its answers to {other} are of the split {split(other)}; say --split={split(other)}, or give another --output")
+        suites = [name for name in scenes.SUITES if name in suites or split(name) == args.split]  # those of an earlier command stay on the page
         predictions = {known[name].name: runner.read_predictions(output, known[name].name) for name in suites}
         found = diagnose.diagnose(predictions)
         files.write_json(output / "diagnosis.json", found)

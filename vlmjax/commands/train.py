@@ -47,6 +47,8 @@ def train(node: Any, changed: dict[str, list], workdir: str, data_dir: str) -> N
     job = common.set_up_jax()
     job.catch_termination(config.checkpoint.grace)
     workdir = common.run_directory(workdir)
+    if len(set(job.gather(configs.fingerprint(node)))) > 1:
+        raise UserError("the processes of this job were started with different configs; start the same command on all hosts")
     seen, known = None, []
     with job.agreed():  # what is wrong on one host is said on all, and none waits for it
         mine, moved = check_workdir(workdir, node, changed)

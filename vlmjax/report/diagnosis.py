@@ -24,15 +24,16 @@ def page(title: str, found: Mapping[str, Mapping[str, Any]], predictions: Mappin
 
 
 def summary(found: Mapping[str, Mapping[str, Any]]) -> Html:
-    head = el("tr", [el("th", text, scope="col", class_="n" if n else None) for n, text in enumerate(("", "right", "chance", "grey image", "wrong image", "whole sets", "had by looking"))])
+    head = el("tr", [el("th", text, scope="col", class_="n" if n else None) for n, text in enumerate(("", "right", "chance", "grey image", "wrong image", "whole sets", "unparsed", "had by looking"))])
     rows = []
     for name, entry in found.items():
         value = lambda control, metric="exact_match": numbers.percent(entry["scores"][control][metric]["value"]) if metric in entry["scores"].get(control, {}) else numbers.DASH
-        seen = entry.get("seen")
+        seen, real = entry.get("seen"), entry["scores"].get("real", {}).get("exact_match")
+        unparsed = numbers.percent(entry["scores"]["unparsed"]["real"] / real["n"]) if real else numbers.DASH
         rows.append(el("tr", el("th", TITLES[name][0], scope="row"), [el("td", text, class_="n") for text in (
-            value("real"), numbers.percent(entry["chance"]), value("blind"), value("shuffled"), value("real", "sets"), numbers.DASH if seen is None else numbers.percent(seen))]))
+            value("real"), numbers.percent(entry["chance"]), value("blind"), value("shuffled"), value("real", "sets"), unparsed, numbers.DASH if seen is None else numbers.percent(seen))]))
     return el("section", wide(el("table", el("thead", head), el("tbody", rows), class_="scores suites")),
-              note("Had by looking: the share of what chance leaves, (right image - grey image) / (1 - chance)."), class_="panel")
+              note("Had by looking: the share of what chance leaves, (right image - grey image) / (1 - chance). Unparsed: answers that name no option, or several; they count as wrong."), class_="panel")
 
 
 def suite(name: str, entry: Mapping[str, Any], rows: Sequence[dict], number: int, image_of: gallery.ImageOf | None) -> Html:

@@ -67,7 +67,7 @@ def read(body: Any, name: str, temperature: float, control: Sequence[str]) -> As
         raise Refused(f"max_tokens: {most} is less than 1", "max_tokens")
     heat, top_p, top_k = _number(body, "temperature", float, temperature), _number(body, "top_p", float, 1.0), _number(body, "top_k", int, 0)
     try:
-        sampling = Sampling(heat, max(top_k, 0), top_p) if heat else None  # others write -1 for all
+        sampling = Sampling(heat, min(max(top_k, 0), 2**31 - 1), top_p) if heat else None  # others write -1 for all
     except UserError as error:
         raise Refused(str(error), str(error).split(":")[0]) from None
     seed = _number(body, "seed", int, None)
@@ -116,6 +116,8 @@ def _messages(messages: Any, control: Sequence[str]) -> tuple[tuple[Turn, ...], 
                 text, after_image = text + IMAGE_MARK, True
             else:
                 raise Refused(f"{at}: is neither a text nor{' the' if role != 'user' else ''} an image_url{' of a user' if role != 'user' else ''}", at)
+        if not text.isascii() and any("\ud800" <= char <= "\udfff" for char in text):
+            raise Refused(f"{where}.content: holds half of a character (a lone surrogate)", f"{where}.content")
         turns.append(Turn(role, text))
     if turns[-1].role != "user":
         raise Refused("messages: the last one is not the user's", "messages")
@@ -144,7 +146,10 @@ def _number(body: Mapping[str, Any], key: str, kind: type, default: Any) -> Any:
         raise Refused(f"{key}: {value!r} is not {'a number' if kind is float else 'a whole number'}", key)
     if value < 0 and key == "temperature":
         raise Refused(f"{key}: {value} is less than 0", key)
-    return kind(value)
+    try:
+        return kind(value)
+    except OverflowError:
+        raise Refused(f"{key}: is too large a number", key) from None
 
 
 def _flag(body: Mapping[str, Any], key: str) -> bool:

@@ -2,6 +2,7 @@
 import contextlib
 import dataclasses
 import http.server
+import ipaddress
 import json
 import secrets
 import select
@@ -68,6 +69,13 @@ class Server(http.server.ThreadingHTTPServer):
     def __init__(self, place: tuple[str, int], model: Bundle, name: str, limits: Limits = Limits(), log: Callable[[str], None] = lambda line: None):
         self.model, self.name, self.limits, self.log, self.turns = model, name, limits, log, Turns(limits.waiting)
         super().__init__(place, Handler)
+        self.hosts = self._hosts(place[0])
+
+    def _hosts(self, asked: str) -> set[str] | None:
+        """The names that requests may have for this server. At an address of this machine alone they are its own: a page of another site whose name leads here is not one of them (DNS
+        rebinding). None: whoever can reach it may call it as they like."""
+        address = self.server_address[0]
+        return {"localhost", "127.0.0.1", "[::1]", asked, address} if ipaddress.ip_address(address).is_loopback else None
 
     def handle_error(self, request, client_address):
         self.log(f"{client_address[0]}: the connection broke")
@@ -98,7 +106,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def _answer(self, route: Callable[[], None] | None, other: set[str]) -> None:
         """Whatever goes wrong is one JSON object that says what."""
         began, self.said = time.monotonic(), None
+        if self.command != "POST" and (self.headers.get("Content-Length", "0") != "0" or "Transfer-Encoding" in self.headers):
+            self.close_connection = True  # its body would be taken for the next request
         try:
+            self._check_host()
             if route is None:
                 self.close_connection = True  # a body is not read
                 known = self.path.partition("?")[0] in other
@@ -112,7 +123,19 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self._fail(Refused(str(error)))
         except Exception as error:  # ours, not the client's
             self._fail(Refused(f"{type(error).__name__}: {' '.join(str(error).split())[:300]}", None, 500, "internal_error"))
-        self.server.log(f"{self.client_address[0]} {self.command} {self.path.partition('?')[0]}: {self.said}, {time.monotonic() - began:.2f} s")
+        said = f"{self.client_address[0]} {self.command} {self.path.partition('?')[0]}: {self.said}"
+        said = "".join(char if char.isprintable() else "?" for char in said[:300])  # a log has one line for each request, whatever is in it
+        self.server.log(f"{said}, {time.monotonic() - began:.2f} s")
+
+    def _check_host(self) -> None:
+        host, origin = self.headers.get("Host", ""), self.headers.get("Origin")
+        name = host if host.endswith("]") else host.rpartition(":")[0] or host  # without its port
+        if self.server.hosts is not None and name not in self.server.hosts:
+            self.close_connection = True
+            raise Refused("the Host is not this server's", None, 403, "forbidden")
+        if origin is not None and origin.partition("://")[2] != host:
+            self.close_connection = True
+            raise Refused("the Origin is another site's", None, 403, "forbidden")
 
     # --- a completion ----------------------------------------------------------------------------------------------------------
 
@@ -122,6 +145,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
         most = min(asked.most or limits.max_new_tokens, limits.max_new_tokens)
         if asked.most and asked.most > limits.max_new_tokens:
             raise Refused(f"max_tokens: {asked.most} is more than the {limits.max_new_tokens} this server gives", "max_tokens")
+        if len(asked.images) * model.processor.tokens_per_image + most > limits.length:
+            raise Refused(f"messages: {len(asked.images)} images and an answer of {most} tokens are more than {limits.length}", "messages", code="context_length_exceeded")  # before any is decoded
         seed = secrets.randbits(32) if asked.seed is None else asked.seed
         about = {"id": f"chatcmpl-{secrets.token_hex(12)}", "created": int(time.time()), "model": self.server.name}
         with self.server.turns.mine():
@@ -168,7 +193,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         return tokens
 
     def _event(self, data: Any) -> None:
-        self._chunk(f"data: {data if isinstance(data, str) else json.dumps(data, ensure_ascii=False)}\n\n".encode())
+        self._chunk(f"data: {data if isinstance(data, str) else json.dumps(data)}\n\n".encode())
 
     def _chunk(self, data: bytes) -> None:
         self.wfile.write(b"%x\r\n%s\r\n" % (len(data), data))
@@ -176,7 +201,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def _here(self) -> None:
         """Gone where the client has closed the connection: its answer is not computed to the end."""
-        if select.select([self.connection], [], [], 0)[0] and not self.connection.recv(1, socket.MSG_PEEK):
+        poll = select.poll()
+        poll.register(self.connection, select.POLLIN)
+        if poll.poll(0) and not self.connection.recv(1, socket.MSG_PEEK):
             raise Gone
 
     # --- HTTP ------------------------------------------------------------------------------------------------------------------
@@ -186,7 +213,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.close_connection = True
             raise Refused(f"the Content-Type is not {JSON}", None, 415, "unsupported_media_type")
         length = self.headers.get("Content-Length") or ""
-        if not length.isdecimal():
+        if "Transfer-Encoding" in self.headers or not (length.isascii() and length.isdecimal() and len(length) < 19):
             self.close_connection = True
             raise Refused("the request has no Content-Length", None, 411, "length_required")
         if int(length) > self.server.limits.body:
@@ -194,7 +221,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
             raise Refused(f"the body has {int(length):,} bytes, more than {self.server.limits.body:,}", None, 413, "too_large")
         try:
             return json.loads(self.rfile.read(int(length)))
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise Refused(f"the body is not JSON: {error}", None, 400, "invalid_json") from None
 
     def _fail(self, error: Refused) -> None:
@@ -203,7 +230,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self._json(error.status, error.body(), {"Retry-After": "5"} if error.status == 503 else {})
 
     def _json(self, status: int, value: Any, headers: dict[str, str] = {}) -> None:
-        self._send(status, json.dumps(value, ensure_ascii=False), JSON, headers)
+        self._send(status, json.dumps(value), JSON, headers)  # in ASCII, whatever a client's texts hold
 
     def _send(self, status: int, content: str, kind: str, headers: dict[str, str] = {}) -> None:
         data = content.encode()

@@ -13,9 +13,9 @@ from vlmjax.evaluate.task import Item, Task
 
 NUMBERS = ("one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 WORDS: dict[str, Mapping[str, str]] = {  # a word of an answer → the option it means
-    "exists": {"yes": "yes", "no": "no"},
-    "count": {**{word: str(n) for n, word in enumerate(NUMBERS, 1)}, **{str(n): str(n) for n in range(100)}, "zero": "0", "none": "0"},
-    "where": {"left": "left", "right": "right", "above": "above", "over": "above", "below": "below", "under": "below", "beneath": "below", "underneath": "below"},
+    "exists": {"yes": "yes", **dict.fromkeys(("no", "not", "isn", "aren", "none"), "no")},  # isn't, aren't
+    "count": {**{word: str(n) for n, word in enumerate(NUMBERS, 1)}, **{str(n): str(n) for n in range(100)}, "zero": "0", "none": "0", "no": "0"},
+    "where": {"left": "left", "right": "right", "above": "above", "over": "above", "upper": "above", "top": "above", "below": "below", "lower": "below", "bottom": "below", "under": "below", "beneath": "below", "underneath": "below"},
     "detail": {color: color for color in scenes.COLORS} | {"violet": "purple"}}
 
 
