@@ -10,6 +10,14 @@ from vlmjax.evaluate import runner
 from vlmjax.hosts import Job
 
 
+@pytest.mark.parametrize("several", [False, True])
+def test_nothing_is_left_but_what_was_asked_for(tmp_path, monkeypatch, several):
+    monkeypatch.setattr(evaluate, "TASKS", {"tiny": tiny.TASK})
+    ask = evaluate.score_all if several else evaluate.score
+    ask(tiny.oracle(), ["tiny"] if several else "tiny", evaluate.EvaluateConfig(rows=2, maps=0), "", tmp_path, Job())
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["predictions", "results.json", "tiny.jsonl"]
+
+
 def test_an_interrupted_command_asks_nothing_twice(tmp_path, monkeypatch):
     monkeypatch.setattr(evaluate, "TASKS", {name: dataclasses.replace(tiny.TASK, name=name) for name in ("one", "two")})
     config, calls = evaluate.EvaluateConfig(rows=2, maps=0), []

@@ -98,7 +98,8 @@ def score(model: Bundle, task: str, config: EvaluateConfig, data_dir: str, outpu
     if jax.process_index() == 0:
         dependence.write(output, task, maps)
         runner.write(output, task, results, predictions, kept if last else None)
-    kept.flush()
+    if not last:
+        kept.flush()
     scores = ", ".join(f"{control} {100 * results[control][TASKS[task].metric]['value']:.1f} %" for control in config.controls if control in results)
     say(f"{task}: {scores} ({time.monotonic() - began:.0f} s)")
     return kept

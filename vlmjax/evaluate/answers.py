@@ -58,5 +58,6 @@ class Answers:
 
     def clear(self) -> None:
         """The parts have done their work when the predictions are written."""
+        self._new = {}
         if self._writes and self._directory.exists():
             self._directory.rmtree()
