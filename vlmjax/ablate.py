@@ -43,10 +43,15 @@ class Run:
     about: dict[str, Any]
 
 
+def ended(record: Mapping[str, Any] | None) -> bool:
+    """Whether a run with this record.json has trained and answered all that it is asked."""
+    return record is not None and "wall_seconds" in record
+
+
 def read(workdir: epath.PathLike, seed: int) -> Run | None:
     """The run in a directory; None while it has not ended."""
     record = files.read_json(epath.Path(workdir) / "record.json")
-    if record is None or "wall_seconds" not in record:
+    if not ended(record):
         return None
     results = runner.read_results(workdir)
     scores: dict[str, dict[str, Scores]] = {}

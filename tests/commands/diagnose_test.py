@@ -65,3 +65,11 @@ def test_mistakes_are_one_line(saved, capsys, flags, says):
     assert main(["diagnose", f"--model={saved}", *flags]) == 2
     err = capsys.readouterr().err
     assert says in err and err.count("\n") == 1
+
+
+def test_a_model_that_is_no_directory_needs_an_output(saved, tmp_path, capsys):
+    (tmp_path / "m.gguf").write_text("")
+    for model in (tmp_path / "m.gguf", "hf://org/name"):
+        for split in ("test", "comp"):
+            assert main(["diagnose", f"--model={model}", f"--split={split}"]) == 2
+            assert "--output: say where results go" in capsys.readouterr().err

@@ -42,8 +42,9 @@ class Planned:
     def command(self) -> str:
         return shlex.join(["vlmjax", "train", *self.arguments])
 
-    def finished(self) -> ablate.Run | None:
-        return ablate.read(self.workdir, self.seed)
+    @property
+    def ended(self) -> bool:
+        return ablate.ended(files.read_json(self.workdir / "record.json"))
 
 
 def main(argv: list[str]) -> None:
@@ -125,14 +126,14 @@ def check_directories(planned: Sequence[Planned]) -> None:
         held = files.read_json(run.workdir / "config.json")
         if held is not None:
             moved(run.workdir, held, run.node)
-            if run.finished() and (differ := otherwise(held["config"], run.node)):
+            if run.ended and (differ := otherwise(held["config"], run.node)):
                 raise UserError(f"{run.workdir}: was asked other questions than this command would ask: {differ}; give another --workdir")
 
 
 def work(runs: Sequence[Planned]) -> dict[Planned, int]:
     """Trains what has not ended. → {run that failed: its status}; one that was told to stop ends all, and the same command goes on."""
     failed: dict[Planned, int] = {}
-    left = [run for run in runs if not run.finished()]
+    left = [run for run in runs if not run.ended]
     if len(left) < len(runs):
         say(f"ablate: {len(runs) - len(left)} of {len(runs)} runs have ended before")
     began = time.monotonic()
@@ -171,11 +172,11 @@ def train(run: Planned) -> int:
 
 def write(workdir: epath.Path, spec: str, rows: Sequence[tuple[str, dict[str, Any]]], planned: Sequence[Planned], failed: dict[Planned, int]) -> str:
     """`ablation.json`, `ablation.md` and `ablation.html` of all runs that have ended. → what is said of them. On a pod every process writes the same."""
-    runs = {name: [run for one in planned if one.row == name and (run := one.finished())] for name, _ in rows}
+    runs = {name: [run for one in planned if one.row == name and (run := ablate.read(one.workdir, one.seed))] for name, _ in rows}
     names, having = [name for name, _ in rows], {name: found for name, found in runs.items() if found}
     absent = {name: f"status {next(status for run, status in failed.items() if run.row == name)}" if any(run.row == name for run in failed) else "not run"
               for name in names if name not in having}
-    missing = [f"{run.row}, seed {run.seed}" for run in planned if not run.finished()]
+    missing = [f"{run.row}, seed {run.seed}" for run in planned if not run.ended]
     if names[0] in absent and having:
         say(f"ablate: the first row, {names[0]}, has no result: nothing is compared with it yet")
     tables = ablate.table({name: runs[name] for name in names} if having else {})

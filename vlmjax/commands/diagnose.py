@@ -10,6 +10,7 @@ from vlmjax.evaluate import diagnose, runner
 from vlmjax.evaluate.tasks.scenes import ALL
 from vlmjax.report import diagnosis
 from vlmjax.train.metrics import say
+from vlmjax.weights import hub
 
 CONTROLS = ("real", "blind", "shuffled")
 
@@ -38,10 +39,10 @@ def main(argv: list[str]) -> None:
     if not suites:
         raise UserError(f"--suites: the split {args.split} has none of {args.suites}")
     output = common.run_directory(args.output or args.model)
+    if args.model.startswith(hub.HUB) and not args.output or output.is_file():
+        raise UserError("--output: say where results go, since --model is no directory that can hold them")
     if not args.output and args.split == "comp":
         output = output / "comp"
-    if output.is_file() or "://" in args.model and not args.output:
-        raise UserError("--output: say where results go, since --model is no directory here")
     job = common.set_up_jax()
     if not args.rescore:
         job.catch_termination()

@@ -66,7 +66,7 @@ def once(stage: build.Stage, by_layer: dict[str, Any], data: Pipeline, root: epa
 def depends_on(stage: build.Stage, digest: str, data: Pipeline) -> dict[str, Any]:
     """Everything that features depend on but the image, as JSON. What a projector does with them is not among it."""
     layout = dataclasses.asdict(data.processor.layout)
-    layout = {key: value for key, value in layout.items() if key not in ("shuffle", "tokens") and (key, value) != ("tiles", 1)}  # as it was named before there were tiles
+    layout = {key: value for key, value in layout.items() if key not in ("shuffle", "tokens") and (key, value) != ("tiles", 1)}  # a key does not name the tiles of a layout that cuts nothing
     module = stage.encoder.module
     made_by = {"device": stage.mesh.devices.flat[0].device_kind, **{name: importlib.metadata.version(name) for name in ("jaxlib", "pillow")}}
     read = stage.shape.features.patches
