@@ -94,3 +94,12 @@ def test_who_does_not_come_to_a_step_in_time_ends_as_it_is():
     processes[1].send_signal(signal.SIGTERM)
     outputs = running.finish(processes)
     assert [status for status, _ in outputs] == [143, 143] and all("before the next step; the same command resumes" in text for _, text in outputs)
+
+
+def test_process_0_ends_last_however_slow_the_others_are():
+    slow = "if index: sys.modules['vlmjax.hosts.job'].print = lambda *what, **how: (time.sleep(1 + index), print(*what, **how))\n"
+    for end in ("job.barrier()\njob.leave('stopped at step 5', 143)", "if index == 1: job.fail('stopped at step 5', 143)\nthreading.Event().wait(60)"):
+        processes = running.start(slow + end, 3)
+        first = processes[0].wait(timeout=30)
+        others = [process.wait(timeout=0.8) for process in processes[1:]]  # have ended already; the last of them would take a second more than its neighbour
+        assert [first, *others] == [143] * 3 and all(text.endswith("stopped at step 5") for _, text in running.finish(processes))

@@ -17,6 +17,7 @@ from typing import Any
 from vlmjax.errors import UserError
 
 GRACE = 20  # seconds that a process asked to stop may still compute before it ends as it is
+OUTLAST = 10  # seconds that process 0 waits at most for the others to have ended
 TERMINATED = 128 + signal.SIGTERM
 
 
@@ -32,6 +33,8 @@ class Job:
         self._results: dict[int, list[Any]] = {}
         self._step, self._until, self._holding, self._places = 0, None, False, {}
         self._stopping, self._saving, self._done = "", False, False
+        self._parted: set[int] = set()  # said goodbye
+        self._gone: set[int] = set()  # have ended: the system closes a process's connections after its last thread
         for peer, link in self._links.items():
             threading.Thread(target=self._listen, args=(peer, link), daemon=True).start()
 
@@ -109,7 +112,7 @@ class Job:
     def leave(self, text: str, status: int) -> None:
         """Ends this process where all of them have agreed to end; does not return."""
         self._part()
-        _end(f"vlmjax: {text}", status)
+        self._end(f"vlmjax: {text}", status)
 
     def fail(self, text: str, status: int) -> None:
         """Ends all processes at once, with this status and text; does not return. Nothing waits for collectives that will not come."""
@@ -118,7 +121,7 @@ class Job:
         if self.count > 1:
             for peer in self._links:
                 self._tell(peer, {"failed": text, "status": status, "by": self.index})
-        _end(f"vlmjax: {text}", status)
+        self._end(f"vlmjax: {text}", status)
 
     def close(self) -> None:
         """Waits for all processes, so that none ends while another needs it."""
@@ -129,10 +132,22 @@ class Job:
     def _part(self) -> None:
         with self._changed:
             self._done = True
-        for peer, link in self._links.items():
+        for peer in self._links:
             self._tell(peer, {"bye": True})
-            with contextlib.suppress(OSError):
-                link.shutdown(socket.SHUT_WR)
+
+    def _end(self, text: str, status: int) -> None:
+        """Says one line, once: what this process found out and what another told it may come at the same moment. Process 0 ends last: XLA's coordination
+        service lives in it, and a process that misses it is ended by SIGABRT, whatever it was about to say."""
+        if not _ending.acquire(blocking=False):
+            threading.Event().wait()  # for the thread that came first to end them all
+        print(text, file=sys.stderr)
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(Exception):
+                stream.flush()
+        if self.index == 0:
+            with self._changed:
+                self._changed.wait_for(lambda: self._gone.issuperset(self._links), OUTLAST)
+        os._exit(status)
 
     # --- messages -------------------------------------------------------------------------------------------------------------
 
@@ -150,21 +165,27 @@ class Job:
         with contextlib.suppress(OSError, ValueError), link.makefile("rb") as lines:
             for line in lines:
                 message = json.loads(line)
-                if "bye" in message:
-                    return
                 self._hear(peer, message)
-        if not self._done:
+        with self._changed:
+            self._gone.add(peer)
+            self._changed.notify_all()
+            missed = not self._done and peer not in self._parted
+        if missed:
             self.fail(f"{self.name(peer)} is gone, without a word; the same command on every host resumes from the last checkpoint", 1)
 
     def _hear(self, peer: int, message: Mapping[str, Any]) -> None:
-        if "failed" in message:
+        if "bye" in message:
+            with self._changed:
+                self._parted.add(peer)
+        elif "failed" in message:
             with self._changed:
                 self._done = True
             if self.index == 0:
                 for other in self._links:
                     if other != peer:
                         self._tell(other, message)
-            _end(f"vlmjax: {self.name(message['by'])} stopped: {message['failed']}", message["status"])
+            text = f"vlmjax: {self.name(message['by'])} stopped: {message['failed']}"
+            threading.Thread(target=self._end, args=(text, message["status"])).start()  # this thread goes on to listen for the end of who failed
         elif "gather" in message:
             with self._changed:
                 brought = self._brought.setdefault(message["gather"], {})
@@ -200,14 +221,3 @@ class Job:
 
 
 _ending = threading.Lock()
-
-
-def _end(text: str, status: int) -> None:
-    """Says one line, once: what this process found out and what another told it may come at the same moment."""
-    if not _ending.acquire(blocking=False):
-        threading.Event().wait()  # for the thread that came first to end them all
-    print(text, file=sys.stderr)
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(Exception):
-            stream.flush()
-    os._exit(status)
