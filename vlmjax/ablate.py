@@ -14,7 +14,7 @@ from scipy import stats
 
 from vlmjax import files
 from vlmjax.errors import UserError
-from vlmjax.evaluate import runner
+from vlmjax.evaluate import runner, scoring
 
 SURE = 0.95
 # What of a finished run's record is named where runs of a table do not have it in common.
@@ -58,7 +58,7 @@ def read(workdir: epath.PathLike, seed: int) -> Run | None:
     for task in results:
         rows: dict[str, list] = {}
         for row in runner.read_predictions(workdir, task):
-            rows.setdefault(row["control"], []).append((row["id"], runner.cluster(row), row["kind"], row["correct"]))
+            rows.setdefault(row["control"], []).append((row["id"], scoring.cluster(row), row["kind"], row["correct"]))
         scores[task] = {control: Scores(*(np.array(column, float if i == 3 else str) for i, column in enumerate(zip(*of)))) for control, of in rows.items()}
     metrics = {task: next(name for control in scores[task] for name in entry[control] if "/" not in name) for task, entry in results.items()}
     return Run(seed, str(workdir), scores, metrics, {task: entry["provenance"]["data"] for task, entry in results.items()},
@@ -104,7 +104,7 @@ def interval(values: np.ndarray, clusters: np.ndarray, least: float = -math.inf)
     taken for certain, and the interval is rather too wide. Of one run nothing is known of the seeds: `seeds` is None, and the interval is for other questions only. None where nothing differs at all.
     """
     per_run = values.mean(axis=1)
-    R, items = len(values), runner.mean(values.mean(axis=0), clusters, "")["stderr"]
+    R, items = len(values), scoring.error((values.mean(axis=0) - values.mean()) / values.shape[1], clusters)
     seeds = float(per_run.std(ddof=1)) / math.sqrt(R) if R > 1 else None
     parts = [(part, freedom) for part, freedom in ((items, len(set(clusters.tolist())) - 1), (seeds, R - 1)) if part is not None]
     variance, value = sum(part**2 for part, _ in parts), float(per_run.mean())

@@ -7,7 +7,7 @@ from tests.evaluate import diagnose_test, tiny
 from vlmjax import pretrained
 from vlmjax.__main__ import main
 from vlmjax.commands import diagnose
-from vlmjax.evaluate import runner
+from vlmjax.evaluate import runner, scoring
 from vlmjax.evaluate.tasks import TASKS
 
 
@@ -25,7 +25,7 @@ def saved(tmp_path, monkeypatch):
             return item.answer if control == "real" and ("detail" not in name or int(item.kind.split()[0]) > 4) else "I see a red dot" if "detail" in name else "yes"
 
         rows = diagnose_test.rows(TASKS[name], answer, config.controls, sets=12)
-        runner.write(output, name, {**runner.rescore(rows, TASKS[name]), "provenance": {"split": config.split}}, rows)
+        runner.write(output, name, {**scoring.rescore(rows, TASKS[name]), "provenance": {"split": config.split}}, rows)
 
     monkeypatch.setattr(diagnose, "score_all", score)
     return tmp_path / "m"

@@ -1,7 +1,7 @@
 """What is said of a model's answers about scenes."""
 import pytest
 
-from vlmjax.evaluate import diagnose, runner
+from vlmjax.evaluate import diagnose, runner, scoring
 from vlmjax.evaluate.tasks.scenes import COUNT, EXISTS
 
 
@@ -31,7 +31,7 @@ def test_numbers_that_are_near_are_nearer():
 
 def test_a_set_is_right_when_all_its_items_are():
     wrong = {"test/exists/1"}
-    found = runner.rescore(rows(EXISTS, lambda item, control: "no" if item.group in wrong else item.answer, ("real",)), EXISTS)["real"]
+    found = scoring.rescore(rows(EXISTS, lambda item, control: "no" if item.group in wrong else item.answer, ("real",)), EXISTS)["real"]
     assert found["sets"] == {"value": 0.75, "stderr": pytest.approx(0.25), "n": 4, "variant": "sets"} and found["exact_match"]["value"] == 7 / 8
     assert found["exact_match"]["stderr"] == pytest.approx(0.125)  # four clusters: the two scenes of a set depend on each other
 

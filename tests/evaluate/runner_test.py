@@ -10,7 +10,7 @@ import pytest
 from tests.data.tiny import TinySource, png
 from tests.evaluate import tiny
 from vlmjax.errors import UserError
-from vlmjax.evaluate import runner
+from vlmjax.evaluate import runner, scoring
 from vlmjax.evaluate.controls import derangement
 
 
@@ -124,9 +124,9 @@ def test_results_are_merged_and_predictions_can_be_scored_again(tmp_path):
     assert runner.read_results(tmp_path)["tiny"] == json.loads(json.dumps(results))
     stored = runner.read_predictions(tmp_path, "tiny")
     assert stored == predictions
-    assert {**runner.rescore(stored, tiny.TASK), "provenance": results["provenance"]} == results
-    assert runner.rescore(stored, dataclasses.replace(tiny.TASK, parse=lambda text: None))["real"]["exact_match"]["value"] == 0
-    assert "exact_match/color" in runner.table({"tiny": results})
+    assert {**scoring.rescore(stored, tiny.TASK), "provenance": results["provenance"]} == results
+    assert scoring.rescore(stored, dataclasses.replace(tiny.TASK, parse=lambda text: None))["real"]["exact_match"]["value"] == 0
+    assert "exact_match/color" in scoring.table({"tiny": results})
     with pytest.raises(UserError, match="nope.jsonl: is missing"):
         runner.read_predictions(tmp_path, "nope")
 
@@ -155,13 +155,3 @@ def test_the_dearer_a_token_the_more_questions_share_an_image():
     lengths = [("head", 90, 18)] * len(requests)
     counts = [runner.plan(requests, lengths, 2048, per_token)[2] for per_token in (0.0, 1e4)]
     assert counts[0] < counts[1] == 12
-
-
-def test_standard_error_is_clustered_by_image():
-    rng = np.random.default_rng(0)
-    scores, apart = rng.integers(0, 2, 40).astype(float), np.array([str(i) for i in range(40)])
-    one = runner.mean(scores, apart, "all")
-    assert one["stderr"] == pytest.approx(scores.std(ddof=1) / 40**0.5) and one["value"] == scores.mean() and one["n"] == 40
-    # Five equal answers about each image are worth one.
-    assert runner.mean(np.repeat(scores, 5), np.repeat(apart, 5), "all")["stderr"] == pytest.approx(one["stderr"])
-    assert runner.mean(scores, np.array(["same"] * 40), "all")["stderr"] is None

@@ -13,7 +13,7 @@ from vlmjax import bundle, param_rules, stacks
 from vlmjax.data.conversation import TEMPLATES
 from vlmjax.data.example import Turn
 from vlmjax.data.tokenizer import word_level
-from vlmjax.evaluate.task import Item, Task
+from vlmjax.evaluate.task import Item, Task, exact_match
 from vlmjax.layout import ImageLayout
 from vlmjax.models import init_params
 
@@ -61,7 +61,7 @@ def prior(data_dir):
 
 TASK = Task(
     name="tiny", about="", open=lambda data_dir, split: (source(), items()), prior=prior, parse=lambda text: text if text in ("yes", "no", *COLORS) else None,
-    parser="as it is", score=lambda parsed, answer: float(parsed == answer), metric="exact_match", max_new_tokens=3,
+    parser="as it is", score=exact_match, metric="exact_match", max_new_tokens=3,
 )
 CHOICE = dataclasses.replace(TASK, name="choice", metric="accuracy", choices=("blue", "red"))
 

@@ -6,7 +6,7 @@ from vlmjax.commands.evaluate import EvaluateConfig, score_all
 from vlmjax.commands.report import image_reader
 from vlmjax.data.datasets import scenes
 from vlmjax.errors import UserError, did_you_mean
-from vlmjax.evaluate import diagnose, runner
+from vlmjax.evaluate import diagnose, runner, scoring
 from vlmjax.evaluate.tasks.scenes import ALL
 from vlmjax.report import diagnosis
 from vlmjax.train.metrics import say
@@ -63,5 +63,5 @@ def main(argv: list[str]) -> None:
         read = image_reader(args.data_dir, args.split)
         html = diagnosis.page(output.name, found, {name: predictions[known[name].name] for name in suites}, read)
         files.write(output / "diagnosis.html", html)
-        say(runner.table({known[name].name: found[name]["scores"] for name in suites}))
+        say(scoring.table({known[name].name: found[name]["scores"] for name in suites}))
         say(f"diagnosis: {output / 'diagnosis.html'}")

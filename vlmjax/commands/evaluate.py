@@ -11,7 +11,7 @@ from vlmjax import pretrained, sharding
 from vlmjax.bundle import Bundle
 from vlmjax.commands import common
 from vlmjax.errors import Stopped, UserError, did_you_mean
-from vlmjax.evaluate import dependence, runner
+from vlmjax.evaluate import dependence, runner, scoring
 from vlmjax.evaluate.answers import Answers
 from vlmjax.evaluate.controls import CONTROLS
 from vlmjax.evaluate.tasks import TASKS
@@ -21,11 +21,11 @@ from vlmjax.train.metrics import say
 
 @dataclasses.dataclass(frozen=True)
 class EvaluateConfig:
-    """split: of each task's data set. after: {stage: tasks scored with the model as that stage leaves it}. rows: of a batch. sample: so many items of each
+    """split: of each task's data set, "" for the one that the task means. after: {stage: tasks scored with the model as that stage leaves it}. rows: of a batch. sample: so many items of each
     task, of images drawn by seed, 0 for all. maps: heat maps of so many wrong and so many right answers of each task, 0 for none.
     mesh: on which the model answers, as `replica:8,tensor:8`; empty: that of training. With parameters split over `fsdp` each token gathers all of them (launch/README.md)."""
 
-    split: str = "test"
+    split: str = ""
     controls: tuple[str, ...] = CONTROLS
     after: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
     rows: int = 50
@@ -40,7 +40,7 @@ def main(argv: list[str]) -> None:
     flags.add_argument("--model", required=True, help="a run's directory, or its model/")
     flags.add_argument("--tasks", required=True, help=f"of {', '.join(TASKS)}; several with commas")
     flags.add_argument("--control", default=",".join(CONTROLS), help="of %(default)s (all by default)")
-    flags.add_argument("--split", default="test")
+    flags.add_argument("--split", default="", help="of the tasks' data sets (default: the one that each task means)")
     flags.add_argument("--limit", type=int, help="only the first so many items")
     flags.add_argument("--sample", type=int, default=0, help="so many items, of images drawn by a fixed seed")
     flags.add_argument("--rows", type=int, default=EvaluateConfig.rows, help="rows of a batch")
@@ -63,7 +63,7 @@ def main(argv: list[str]) -> None:
         for task in tasks:
             predictions = runner.read_predictions(output, task)
             kept = {k: v for k, v in runner.read_results(output).get(task, {}).items() if k == "provenance"}
-            runner.write(output, task, {**runner.rescore(predictions, TASKS[task]), **kept}, predictions)
+            runner.write(output, task, {**scoring.rescore(predictions, TASKS[task]), **kept}, predictions)
     else:
         job.catch_termination()
         mesh = sharding.make_mesh(common.parse_mesh(args.mesh))
@@ -73,7 +73,7 @@ def main(argv: list[str]) -> None:
         config = EvaluateConfig(args.split, tuple(args.control.split(",")), {}, args.rows, args.sample, maps=args.maps)
         score_all(model, tasks, config, args.data_dir, output, job, args.limit)
     job.barrier()
-    say(runner.table({task: runner.read_results(output)[task] for task in tasks}))
+    say(scoring.table({task: runner.read_results(output)[task] for task in tasks}))
 
 
 def score_all(model: Bundle, tasks: Sequence[str], config: EvaluateConfig, data_dir: str, output: epath.Path, job: Job, limit: int | None = None) -> None:
@@ -92,7 +92,7 @@ def score(model: Bundle, task: str, config: EvaluateConfig, data_dir: str, outpu
     results, predictions = runner.evaluate(model, TASKS[task], data_dir, config.split, config.controls, config.rows, limit, config.sample or None, config.seed, progress=progress, kept=kept)
     maps = None
     if config.maps and "real" in config.controls:
-        source, items = TASKS[task].open(data_dir, config.split)
+        source, items = TASKS[task].read(data_dir, config.split)
         mapped = progress_of(f"{task}: heat maps", "rows of heat maps are computed; all answers are kept, and the same command goes on from there", job, kept)
         maps = dependence.measure(model, TASKS[task], source, items, predictions, config.maps, config.rows, config.seed, mapped)
     if jax.process_index() == 0:

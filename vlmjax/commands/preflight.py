@@ -53,7 +53,7 @@ def check(made: Prepared, data_dir: str, tell: Callable[[str], None] = say, show
         if jax.process_index() == 0:
             shown(name, found)
     for task in dict.fromkeys(task for stage in config.run for task in config.evaluate.after.get(stage, ())):
-        items, _ = TASKS[task].open(data_dir, config.evaluate.split)
+        items, _ = TASKS[task].read(data_dir, config.evaluate.split)
         more, unchecked = preflight.overlap(task, items, {name: made.data[name].sources for name in config.run if config.stages[name].images}, config.preflight.max_overlap)
         problems += more
         notes += unchecked

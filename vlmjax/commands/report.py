@@ -15,7 +15,7 @@ def main(argv: list[str]) -> None:
     held = files.read_json(workdir / "config.json")
     if held is None:
         raise UserError(f"{workdir}: holds no run")
-    print(report.write(workdir, image_reader(args.data_dir, held["config"].get("evaluate", {}).get("split", "test"))))
+    print(report.write(workdir, image_reader(args.data_dir, held["config"].get("evaluate", {}).get("split", ""))))
 
 
 def image_reader(data_dir: str, split: str) -> Callable[[str, str], bytes | None]:
@@ -25,7 +25,7 @@ def image_reader(data_dir: str, split: str) -> Callable[[str, str], bytes | None
     def read(task: str, key: str) -> bytes | None:
         if task not in opened:
             try:
-                opened[task] = TASKS[task].open(data_dir, split)[0] if task in TASKS else None
+                opened[task] = TASKS[task].read(data_dir, split)[0] if task in TASKS else None
             except UserError:
                 opened[task] = None
         try:

@@ -17,7 +17,7 @@ from vlmjax.commands.progress import Bar
 from vlmjax.commands.report import image_reader
 from vlmjax.data.pipeline import Pipeline
 from vlmjax.errors import UserError
-from vlmjax.evaluate import runner
+from vlmjax.evaluate import runner, scoring
 from vlmjax.hosts import Job
 from vlmjax.train import build, encode, loop, metrics, record, speed
 from vlmjax.train.checkpoint import Checkpoints
@@ -108,7 +108,7 @@ def train(node: Any, changed: dict[str, list], workdir: str, data_dir: str) -> N
         log["goodput"] = job.share(lambda: goodput(workdir, config.run, log["wall_seconds"]))
     record.write(workdir, log)
     if jax.process_index() == 0:
-        say(runner.table(runner.read_results(workdir) or {}))
+        say(scoring.table(runner.read_results(workdir) or {}))
         say(f"report: {report.write(workdir, image_reader(data_dir, config.evaluate.split))}")
 
 

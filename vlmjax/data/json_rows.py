@@ -43,10 +43,10 @@ def parse(raw: bytes) -> Any:
     return json.loads(raw.decode())
 
 
-def scan(file: File) -> Iterator[tuple[int, bytes]]:
-    """(where it starts, its bytes) of each row: of each line that is not blank of a `.jsonl`, else of each element of the file's one list. UserError for a
-    file that is no such list, or stops inside of one; what a row says is not looked at."""
-    return _lines(file) if file.path.lower().endswith(".jsonl") else _elements(file)
+def scan(file: File, lines: bool | None = None) -> Iterator[tuple[int, bytes]]:
+    """(where it starts, its bytes) of each row: of each line that is not blank of a `.jsonl`, else of each element of the file's one list; lines: what a file is whose name does not tell.
+    UserError for a file that is no such list, or stops inside of one; what a row says is not looked at."""
+    return _lines(file) if (file.path.lower().endswith(".jsonl") if lines is None else lines) else _elements(file)
 
 
 def _lines(file: File) -> Iterator[tuple[int, bytes]]:

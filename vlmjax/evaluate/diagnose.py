@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from vlmjax.data.datasets import scenes
-from vlmjax.evaluate import runner
+from vlmjax.evaluate import scoring
 from vlmjax.evaluate.task import Task
 from vlmjax.evaluate.tasks.scenes import ALL
 
@@ -25,7 +25,7 @@ def diagnose(predictions: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str
         if task.name not in predictions:
             continue
         suite, rows = suite_of(task), predictions[task.name]
-        scores = runner.rescore(rows, task)
+        scores = scoring.rescore(rows, task)
         real = [(row["answer"], task.parse(row["prediction"])) for row in rows if row["control"] == "real"]
         found: dict[str, Any] = {"chance": scenes.CHANCE[suite], "scores": scores, "answers": confusion(real)}
         if "blind" in scores and real:

@@ -1,9 +1,8 @@
-"""Asks a model all questions of a task under every control, each distinct (prompt, image) pair once, and scores the answers."""
+"""Asks a model all questions of a task under every control, each distinct (prompt, image) pair once, and has the answers scored."""
 import dataclasses
 import hashlib
 import itertools
 import json
-import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -16,6 +15,7 @@ from vlmjax.data import tiles
 from vlmjax.data.conversation import spans
 from vlmjax.data.example import Source, Turn
 from vlmjax.errors import UserError, did_you_mean
+from vlmjax.evaluate import prior, scoring
 from vlmjax.evaluate.answers import Answers
 from vlmjax.evaluate.controls import CONTROLS, SHOWN, derangement, grey
 from vlmjax.evaluate.task import Item, Task
@@ -41,12 +41,12 @@ class Request:
         return () if self.shown is None else (self.tiles,)
 
 
-def evaluate(bundle: Bundle, task: Task, data_dir: str, split: str = "test", controls: Sequence[str] = CONTROLS, batch_rows: int = 50,
+def evaluate(bundle: Bundle, task: Task, data_dir: str, split: str = "", controls: Sequence[str] = CONTROLS, batch_rows: int = 50,
              limit: int | None = None, sample: int | None = None, seed: int = 0, length: int | None = None, progress: Progress = lambda done, total: None,
              kept: Answers | None = None) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """→ (the task's entry of results.json, predictions: one dict per item and control).
 
-    limit: the first so many items. sample: so many, of images drawn by `seed` (see `draw`). seed: also of the derangement of `shuffled`, which is over the
+    split: "" is the task's own. limit: the first so many items. sample: so many, of images drawn by `seed` (see `draw`). seed: also of the derangement of `shuffled`, which is over the
     images of the whole split. length: a question whose prompt and image need more tokens is refused; None: MAX_LENGTH, and what more tiles of an image need.
     progress: called with (requests answered, requests) after each batch. kept: what an interrupted evaluation has answered, and where this one leaves what
     it answers (answers.py).
@@ -56,11 +56,11 @@ def evaluate(bundle: Bundle, task: Task, data_dir: str, split: str = "test", con
             raise UserError(f"--control: {control!r} is not known{did_you_mean(control, CONTROLS)}")
     if batch_rows < 1 or any(n is not None and n < 1 for n in (limit, sample)):
         raise UserError(f"evaluate: rows ({batch_rows}), limit ({limit}) and sample ({sample}) are at least 1")
-    source, items = task.open(data_dir, split)
-    if not items:
-        raise UserError(f"{task.name}: the split {split!r} has no items")
-    other = derangement((item.image for item in items if item.image is not None), seed) if "shuffled" in controls else {}
-    items = (draw(items, sample, seed) if sample else items)[:limit]
+    source, everything = task.read(data_dir, split)
+    if not everything:
+        raise UserError(f"{task.name}: the split {split or task.split!r} has no items")
+    other = derangement((item.image for item in everything if item.image is not None), seed) if "shuffled" in controls else {}
+    items = (draw(everything, sample, seed) if sample else everything)[:limit]
     if length is None:
         length = MAX_LENGTH + (bundle.layout.most - 1) * bundle.layout.tokens_per_image if bundle.layout else MAX_LENGTH
     asked = {item.image for item in items if item.image is not None}
@@ -76,16 +76,15 @@ def evaluate(bundle: Bundle, task: Task, data_dir: str, split: str = "test", con
     answers = answer(bundle, task, source, distinct, names, batch_rows, length, progress, kept) if distinct else {}
     texts = {control: [answers[request] for request in asked] for control, asked in requests.items()}
     if "prior" in controls:
-        prior = task.prior(data_dir)
-        texts["prior"] = [prior.get(item.question, "") for item in items]
+        texts["prior"] = prior.guess(task, data_dir, everything, items)
     predictions = [{"id": item.id, "image": item.image, "question": item.question, "answer": item.answer, "kind": item.kind,
-                    **({"group": item.group} if item.group else {}), "control": control, "prediction": text, "correct": _score(task, text, item.answer)}
+                    **({"answers": list(item.answers)} if item.answers else {}), **({"group": item.group} if item.group else {}), "control": control, "prediction": text, "correct": scoring.grade(task, text, item.accepted)}
                    for control in controls for item, text in zip(items, texts[control])]
     provenance = {
-        "data": data, "split": split, "items": len(items), "model": model, "prompt": prompt, "parser": task.parser,
-        "image": dataclasses.asdict(bundle.layout) if bundle.layout else None, "seed": seed, "sample": sample, "commit": record.git_commit(),
+        "data": data, "split": split or task.split, "items": len(items), "model": model, "prompt": prompt, "parser": task.parser,
+        "image": dataclasses.asdict(bundle.layout) if bundle.layout else None, "seed": seed, "sample": sample, "prior": prior.source(task), "commit": record.git_commit(),
     }
-    return {**rescore(predictions, task), "provenance": provenance}, predictions
+    return {**scoring.rescore(predictions, task), "provenance": provenance}, predictions
 
 
 def draw(items: Sequence[Item], count: int, seed: int) -> list[Item]:
@@ -101,51 +100,6 @@ def draw(items: Sequence[Item], count: int, seed: int) -> list[Item]:
             break
         drawn += own
     return [items[i] for i in sorted(drawn if items[drawn[0]].group else drawn[:count])]
-
-
-def rescore(predictions: Iterable[Mapping[str, Any]], task: Task) -> dict[str, Any]:
-    """The scores of stored predictions, from their raw texts: {control: {metric: {value, stderr, n, variant}}, "unparsed": {control: n}}.
-
-    Metrics are the task's, over all items and as `metric/KIND` over each kind; where items have groups also `sets`, the share of groups that are right in all their items, and
-    items of one group are counted as depending on each other.
-    """
-    by_control: dict[str, list[Mapping[str, Any]]] = {}
-    for row in predictions:
-        by_control.setdefault(row["control"], []).append(row)
-    out: dict[str, Any] = {}
-    for control, rows in by_control.items():
-        scores = np.array([_score(task, row["prediction"], row["answer"]) for row in rows])
-        clusters = np.array([cluster(row) for row in rows])
-        kinds = np.array([row["kind"] for row in rows])
-        out[control] = {task.metric: mean(scores, clusters, "all")}
-        for kind in dict.fromkeys(kind for kind in kinds.tolist() if kind):
-            out[control][f"{task.metric}/{kind}"] = mean(scores[kinds == kind], clusters[kinds == kind], kind)
-        if sets := {row["group"] for row in rows if row.get("group")}:
-            wrong = {row["group"] for row, score in zip(rows, scores) if row.get("group") and score < 1}
-            out[control]["sets"] = mean(np.array([float(one not in wrong) for one in sorted(sets)]), np.array(sorted(sets)), "sets")
-    return out | {"unparsed": {control: sum(task.parse(row["prediction"]) is None for row in rows) for control, rows in by_control.items()}}
-
-
-def cluster(row: Mapping[str, Any]) -> str:
-    """What a prediction depends on with others: its group, else its image."""
-    return str(row.get("group") or (row["image"] if row["image"] is not None else row["id"]))
-
-
-def mean(scores: np.ndarray, clusters: np.ndarray, variant: str) -> dict[str, Any]:
-    """Mean and its standard error, for scores that depend on each other within a cluster (questions about one image).
-
-    stderr² = C/(C−1) · Σ_c (Σ_{i∈c} (x_i − mean))² / n², over C clusters: for clusters of one the usual s²/n. None for one cluster.
-    """
-    n, value = len(scores), float(np.mean(scores))
-    sums = np.bincount(np.unique(clusters, return_inverse=True)[1], weights=scores - value)
-    C = len(sums)
-    stderr = math.sqrt(C / (C - 1) * float(np.sum(sums**2))) / n if C > 1 else None
-    return {"value": value, "stderr": stderr, "n": n, "variant": variant}
-
-
-def _score(task: Task, text: str, answer: str) -> float:
-    parsed = task.parse(text)
-    return 0.0 if parsed is None else task.score(parsed, answer)
 
 
 def _request(control: str, item: Item, other: Mapping[str, str], known: tiles.Tiles | None) -> Request:
@@ -284,7 +238,7 @@ def data_hash(source: Source, items: Sequence[Item]) -> str:
     """SHA-256 over the items and the bytes of their images."""
     digest = hashlib.sha256()
     for item in items:
-        digest.update(json.dumps([item.id, item.image, [[turn.role, turn.text] for turn in item.turns], item.answer]).encode())
+        digest.update(json.dumps([item.id, item.image, [[turn.role, turn.text] for turn in item.turns], item.answer, *([item.answers] if item.answers else ())]).encode())
     for key in sorted({item.image for item in items if item.image is not None}):
         digest.update(hashlib.sha256(source.read_image(key)).digest())
     return digest.hexdigest()
@@ -319,24 +273,3 @@ def read_predictions(workdir: epath.PathLike, task: str) -> list[dict[str, Any]]
         return [json.loads(line) for line in path.read_text().splitlines()]
     except ValueError as error:
         raise UserError(f"{path}: not readable as JSON lines: {error}") from None
-
-
-def table(results: Mapping[str, Any]) -> str:
-    """All results as text: one line per task and metric, one column per control, in per cent ± one standard error."""
-    lines = [f"{'task':20}{'metric':24}{'n':>8}" + "".join(f"{control:>16}" for control in CONTROLS)]
-    for task, entry in results.items():
-        controls = {control: entry[control] for control in CONTROLS if control in entry}
-        for metric in dict.fromkeys(metric for scores in controls.values() for metric in scores):
-            cells, n = "", 0
-            for control in CONTROLS:
-                score = controls.get(control, {}).get(metric)
-                n = score["n"] if score else n
-                cells += f"{_cell(score):>16}"
-            lines.append(f"{task:20}{metric:24}{n:8,}{cells}")
-    return "\n".join(lines)
-
-
-def _cell(score: Mapping[str, Any] | None) -> str:
-    if score is None:
-        return "-"
-    return f"{100 * score['value']:.1f}" + (f" ± {100 * score['stderr']:.1f}" if score["stderr"] is not None else "")

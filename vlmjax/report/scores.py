@@ -6,7 +6,7 @@ from vlmjax.report.html import Html, el, facts, join, note, section, wide
 from vlmjax.report.run import Run, Task
 
 CONTROLS = {   # in the order of the columns: from no picture to the right picture
-    "prior": ("question alone", "the most common training answer to the same wording; no model"),
+    "prior": ("question alone", "the most common answer to the same wording, in training or about other images; no model"),
     "noimage": ("no image", "the model without image tokens"),
     "noise": ("noise", "the model is shown noise"),
     "blind": ("grey image", "the model is shown uniform grey"),

@@ -1,49 +1,11 @@
-"""Published data sets that the recipes train on: their files, where they come from and where they lie under the data directory. Nothing is downloaded.
+"""Published data sets that the recipes train on, and benchmarks: their files, where they come from and where they lie under the data directory. Nothing is downloaded.
 
 A size or licence stands here where its publisher or its hub states it: the pages named, the hub's lists of files, COCO's and GQA's download pages, and
 for what the 665K mix holds haotian-liu/LLaVA's issues 657 (conversations by kind) and 702 (files by folder).
 """
-import dataclasses
-
-from vlmjax.data.files_at import File, join
+from vlmjax.data.datasets.benchmarks import BENCHMARKS
+from vlmjax.data.datasets.entries import HUB, UNSTATED, Entry, Part
 from vlmjax.errors import UserError, did_you_mean
-
-HUB = "https://huggingface.co/datasets"
-UNSTATED = "size not stated"
-
-
-@dataclasses.dataclass(frozen=True)
-class Part:
-    """A file or a folder of images. path: under the data directory; size: of the download; packed: where its archive may lie instead, as it is; folder:
-    what a stage then names as FOLDER, the same as before where it is empty."""
-
-    path: str
-    url: str
-    size: str = UNSTATED
-    what: str = ""
-    licence: str = ""
-    packed: str = ""
-    folder: str = ""
-
-    def state(self, data_dir: str) -> str:
-        """present, packed (its archive is there) or missing."""
-        if File(join(data_dir, self.path)).exists():
-            return "present"
-        return "packed" if self.packed and File(join(data_dir, self.packed)).exists() else "missing"
-
-
-@dataclasses.dataclass(frozen=True)
-class Entry:
-    """specs: as stages name it in `data`. examples: how many its publisher says it has; read where the data is not there."""
-
-    about: str
-    specs: tuple[str, ...]
-    parts: tuple[Part, ...]
-    licence: str
-    page: str
-    note: str = ""
-    examples: int = 0
-
 
 _LLAVA = f"{HUB}/liuhaotian"
 _PRETRAIN, _CC3M, _INSTRUCT, _MIX = "LLaVA-Pretrain", "LLaVA-CC3M-Pretrain-595K", "LLaVA-Instruct-150K", "LLaVA-Finetune/images"
@@ -123,6 +85,7 @@ CATALOGUE = {
         ("easy_vqa:train:questions", "easy_vqa:train:captions", "easy_vqa:train:texts", "easy_vqa:test:questions"),
         (Part("easy_vqa/1.0.0", "https://github.com/vzhou842/easy-VQA", "3 MB", "made by: pip install 'vlmjax[demo]'; vlmjax data build easy_vqa"),),
         "MIT", "https://github.com/vzhou842/easy-VQA"),
+    **BENCHMARKS,
 }  # fmt: skip
 
 
@@ -142,7 +105,7 @@ def describe(name: str, data_dir: str) -> str:
     if name not in CATALOGUE:
         raise UserError(f"data: no source {name!r}{did_you_mean(name, CATALOGUE)}")
     entry = CATALOGUE[name]
-    lines = [f"{name}: {entry.about}", f"from     {entry.page}", f"licence  {entry.licence}", *(f"stages   {spec}" for spec in entry.specs)]
+    lines = [f"{name}: {entry.about}", f"from     {entry.page}", f"licence  {entry.licence}", *(f"stages   {spec}" for spec in entry.specs), *(f"tasks    {task}" for task in entry.tasks)]
     lines += [f"note     {entry.note}"] if entry.note else []
     lines.append(f"under {data_dir} ({_there(entry, data_dir)}):")
     for part in entry.parts:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection
 
 from vlmjax.data.datasets import easy_vqa
 from vlmjax.data.example import Source
-from vlmjax.evaluate.task import Item, Task
+from vlmjax.evaluate.task import Item, Task, exact_match
 
 ANSWERS = frozenset(("yes", "no", *easy_vqa.SHAPES, *easy_vqa.COLORS))
 
@@ -34,10 +34,6 @@ def parse(text: str, options: Collection[str]) -> str | None:
     """The text in lower case, spaces and final stops dropped, if it is one of the options."""
     text = " ".join(text.lower().split()).rstrip(" .")
     return text if text in options else None
-
-
-def exact_match(parsed: str, answer: str) -> float:
-    return float(parsed == answer)
 
 
 QUESTIONS = Task(

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 from vlmjax.data.datasets import scenes
 from vlmjax.data.example import Source
-from vlmjax.evaluate.task import Item, Task
+from vlmjax.evaluate.task import Item, Task, exact_match
 
 NUMBERS = ("one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 WORDS: dict[str, Mapping[str, str]] = {  # a word of an answer → the option it means
@@ -47,7 +47,7 @@ def parse(text: str, suite: str) -> str | None:
 
 def _task(suite: str, about: str, options: str) -> Task:
     return Task(name=f"scenes_{suite}", about=about, open=functools.partial(open_suite, suite=suite), prior=functools.partial(prior, suite=suite), parse=functools.partial(parse, suite=suite),
-                parser=f"the only {options} that the answer names{', or the one it begins with' if suite == 'exists' else ''}", score=lambda parsed, answer: float(parsed == answer),
+                parser=f"the only {options} that the answer names{', or the one it begins with' if suite == 'exists' else ''}", score=exact_match,
                 metric="exact_match", max_new_tokens=12)
 
 

@@ -1,0 +1,17 @@
+"""Published benchmarks that `vlmjax evaluate` has as tasks: their files, laid out as haotian-liu/LLaVA's docs/Evaluation.md has them under its playground/data/eval, so that this folder can be a data directory.
+
+A size or licence stands here where its publisher states it.
+"""
+from vlmjax.data.datasets.entries import Entry, Part
+
+VAL2014 = "http://images.cocodataset.org/zips/val2014.zip"
+COCO_IMAGES = "under the terms of Flickr (cocodataset.org, terms of use)"
+
+BENCHMARKS = {
+    "pope": Entry(
+        "3 x 3,000 questions whether an object is in one of 500 images of COCO: hallucination", (),
+        (*(Part(f"pope/coco/coco_pope_{kind}.json", f"https://github.com/RUCAIBox/POPE/raw/main/output/coco/coco_pope_{kind}.json", size, "3,000 questions")
+           for kind, size in (("random", "368 KB"), ("popular", "370 KB"), ("adversarial", "370 KB"))),
+         Part("pope/val2014", VAL2014, "6 GB", "40,504 images, of which 500; the archive holds val2014/", COCO_IMAGES, "pope/val2014.zip")),
+        "MIT", "https://github.com/RUCAIBox/POPE", tasks=("pope",)),
+}  # fmt: skip
