@@ -23,8 +23,10 @@ def ask(question: str, how: str = SHORT) -> tuple[Turn, ...]:
 
 
 def images(name: str, data_dir: str, folder: str) -> PublishedSource:
-    """A folder of images under the data directory, unpacked or with its archive beside it."""
-    return PublishedSource(name, (), open_folder(join(data_dir, folder)).read, {}, {})
+    """A folder of images under the data directory, unpacked or in an archive beside it that holds the folder: `pope/val2014`, or val2014/ in `pope/val2014.zip`."""
+    parent, _, last = folder.rpartition("/")
+    held = open_folder(join(data_dir, parent) if parent else data_dir)
+    return PublishedSource(name, (), lambda key: held.read(f"{last}/{key}"), {}, {})
 
 
 def rows(data_dir: str, path: str, need: Sequence[str]) -> Iterator[tuple[str, dict[str, Any]]]:
