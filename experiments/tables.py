@@ -8,6 +8,7 @@
     python experiments/tables.py speed                           after experiments/benchmarks/speed.py: beside transformers, in experiments/README.md
     python experiments/tables.py loader                          after experiments/benchmarks/loader.py: beside Pillow alone, in experiments/README.md
     python experiments/tables.py encode_once                     after experiments/benchmarks/encode_once.py: where a frozen encoder pays to be computed once, in experiments/README.md
+    python experiments/tables.py benchmarks                      what vlmjax evaluate asks, and the programs that its scores are held to, in vlmjax/evaluate/README.md
     python experiments/tables.py parity                          against tests/golden: errors per family and stage, in vlmjax/weights/README.md
 """
 import argparse
@@ -21,6 +22,8 @@ import subprocess
 TOP = pathlib.Path(__file__).parent.parent
 MEASURED = ("speed", "loader", "encode_once")
 CONTROLS = ("real", "blind", "shuffled", "prior")
+PUBLISHED = {  # of LLaVA-1.5-7B, by its authors (haotian-liu/LLaVA, docs/MODEL_ZOO.md)
+    "pope": "85.9 (`f1`)"}
 
 
 def scores_of(results: dict) -> list[str]:
@@ -110,6 +113,19 @@ def parity() -> str:
     return "\n".join([*table.MARKDOWN_HEADER, *lines, "", f"Made after commit {commit}, {datetime.date.today()}, on a CPU."])
 
 
+def benchmarks() -> str:
+    """Every task that a published benchmark is, with the program whose verdicts its tests hold."""
+    from vlmjax.evaluate.tasks import TASKS
+
+    lines = ["| task | asks | split | files | held to | LLaVA-1.5-7B publishes |", "|---|---|---|---|---|---:|"]
+    for task in TASKS.values():
+        if task.files:
+            golden = TOP / "tests" / "golden" / "scorers" / f"{task.name}.json"
+            of = json.loads(golden.read_text())["of"] if golden.exists() else "the definition"
+            lines.append(f"| `{task.name}` | {task.about} | {task.split} | `{task.files}` | {of} | {PUBLISHED.get(task.name, '')} |")
+    return "\n".join(lines)
+
+
 def commit(made: dict) -> str:
     """Shortened; `+` when files differed from it."""
     whole = made["git_commit"] or "unknown"
@@ -154,7 +170,7 @@ def measured(name: str) -> str:
 
 if __name__ == "__main__":
     flags = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    flags.add_argument("table", choices=("demo", "smollm2", "ablation", "scenes", "plans", *MEASURED, "parity"))
+    flags.add_argument("table", choices=("demo", "smollm2", "ablation", "scenes", "plans", *MEASURED, "benchmarks", "parity"))
     flags.add_argument("--workdir", type=pathlib.Path)
     args = flags.parse_args()
     if args.table == "demo":
@@ -167,6 +183,8 @@ if __name__ == "__main__":
         put(TOP / "README.md", "scenes-table", scenes(args.workdir or TOP / "runs" / "scenes"))
     elif args.table == "plans":
         put(TOP / "launch" / "README.md", "plan-table", plans())
+    elif args.table == "benchmarks":
+        put(TOP / "vlmjax" / "evaluate" / "README.md", "benchmarks-table", benchmarks())
     elif args.table in MEASURED:
         put(TOP / "experiments" / "README.md", f"{args.table}-table", measured(args.table))
     else:

@@ -6,7 +6,7 @@ import pytest
 
 from experiments import tables
 
-PLACES = {"plan": ("launch/README.md", tables.plans), **{name: ("experiments/README.md", lambda name=name: tables.measured(name)) for name in tables.MEASURED}}
+PLACES = {"plan": ("launch/README.md", tables.plans), "benchmarks": ("vlmjax/evaluate/README.md", tables.benchmarks), **{name: ("experiments/README.md", lambda name=name: tables.measured(name)) for name in tables.MEASURED}}
 
 
 @pytest.mark.parametrize("name", PLACES)

@@ -102,11 +102,9 @@ def table(results: Row) -> str:
     for task, entry in results.items():
         controls = {control: entry[control] for control in CONTROLS if control in entry}
         for metric in dict.fromkeys(metric for scores in controls.values() for metric in scores):
-            cells, n = "", 0
+            cells, n = "", next(scores[metric]["n"] for scores in controls.values() if metric in scores)  # of precision: of the first control's
             for control in CONTROLS:
-                score = controls.get(control, {}).get(metric)
-                n = score["n"] if score else n
-                cells += f"{shown(score):>16}"
+                cells += f"{shown(controls.get(control, {}).get(metric)):>16}"
             lines.append(f"{task:20}{metric:24}{n:8,}{cells}")
     return "\n".join(lines)
 
