@@ -28,9 +28,11 @@ vlmjax data build easy_vqa
 vlmjax train --config=experiments/demo.py --workdir=runs/demo "$@"
 cat <<'TEXT'
 
-what to try next:
+what to try next, after: source .venv/bin/activate
   open runs/demo/report.html                            curves, the freeze proof, right and wrong answers
+  vlmjax serve --model=runs/demo                        talk with it about images, at http://127.0.0.1:8000/
   vlmjax evaluate --model=runs/demo --tasks=easy_vqa    score it again
   launch/demo.sh smollm2                                a real language model (135 M) behind the same encoder, 25 min
   vlmjax train --config=experiments/demo.py --workdir=runs/linear --config.model.projector.variant=linear
+  vlmjax ablate --config=experiments/ablations/stages.py --workdir=runs/stages --seeds=3    which stages it needs, with intervals, 30 min
 TEXT
