@@ -74,7 +74,8 @@ def test_the_layers_of_a_loop_carry_their_cache():
     def collected(jaxpr):
         for eqn in jaxpr.eqns:
             if eqn.primitive.name == "scan":
-                yield from (var.aval.shape for var in eqn.outvars[eqn.params["num_carry"] :])
+                inside = eqn.params["jaxpr"].jaxpr.outvars  # what is collected has a dimension more outside, what is carried has not
+                yield from (var.aval.shape for var, one in zip(eqn.outvars, inside, strict=True) if var.aval.shape != one.aval.shape)
             for inner in jax.tree.leaves(list(eqn.params.values())):
                 if hasattr(inner, "eqns"):
                     yield from collected(getattr(inner, "jaxpr", inner))

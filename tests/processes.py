@@ -6,6 +6,8 @@ import subprocess
 import sys
 import tempfile
 
+from tests import xla_flags
+
 START = """
 import sys
 import jax
@@ -23,8 +25,7 @@ def run(program: str, count: int = 2) -> list[str]:
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         port = str(s.getsockname()[1])
-    flags = f"--xla_force_host_platform_device_count={8 // count} --xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"  # as tests/conftest.py
-    env = {**os.environ, "XLA_FLAGS": flags, "PYTHONPATH": str(pathlib.Path(__file__).parents[1]), "VLMJAX_COORDINATOR": f"127.0.0.1:{port}", "VLMJAX_PROCESSES": str(count)}
+    env = {**os.environ, "XLA_FLAGS": xla_flags.flags(8 // count), "PYTHONPATH": str(pathlib.Path(__file__).parents[1]), "VLMJAX_COORDINATOR": f"127.0.0.1:{port}", "VLMJAX_PROCESSES": str(count)}
     with tempfile.TemporaryDirectory() as folder:
         printed = [pathlib.Path(folder) / str(i) for i in range(count)]
         start = lambda i: subprocess.Popen([sys.executable, "-c", START + program + END, str(printed[i])], env={**env, "VLMJAX_PROCESS_ID": str(i)},

@@ -139,7 +139,7 @@ def markdown(result: Mapping[str, Any]) -> list[str]:
         whole = f"{cell['bytes'] * cell['examples'] / 1e9:,.0f} GB for {cell['examples']:,}" if cell.get("examples") else ""
         lines.append(f"| {name} | {100 * cell['share']:.1f} % | {cell['bytes'] / 1e3:,.0f} KB | {whole} |")
     return lines + ["", f"Medians of {result['repetitions']} repetitions in turn, float32, {result['cores']} cores, load {min(result['loads']):.1f} to {max(result['loads']):.1f}; losses of both agree to {TOLERANCE:g}. "
-                    f"jax {jax.__version__}; commit {result['commit'][:10]}{'+' * result['commit'].endswith('+')}, {result['date']}."]
+                    f"jax {result['jax']}; commit {result['commit'][:10]}{'+' * result['commit'].endswith('+')}, {result['date']}."]
 
 
 def main() -> None:
@@ -155,7 +155,7 @@ def main() -> None:
         result["cells"][name] = run(*case, args.repetitions, args.steps * (10 if name.startswith("demo") else 1))
         result["loads"].append(os.getloadavg()[0])
     result["large"] = {f"{spec.partition('.')[0]}, `{name}`": large(spec, name) for spec, name in LARGE}
-    result |= {"date": str(datetime.date.today()), "commit": record.git_commit() or "unknown"}
+    result |= {"date": str(datetime.date.today()), "commit": record.git_commit() or "unknown", "jax": jax.__version__}
     args.output.write_text(json.dumps(result, indent=1) + "\n")
     print("\n".join(markdown(result)))
 

@@ -9,12 +9,12 @@ import time
 
 import pytest
 
+from tests import xla_flags
 from tests.hosts.running import finish, free_port
 from vlmjax.commands.common import DATA_DIR
 from vlmjax.data.datasets import easy_vqa
 from vlmjax.train import metrics
 
-FLAGS = "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"  # as tests/conftest.py
 STAGE = ["--config=experiments/demo.py:tiny", "--config.run=('align',)", "--config.stages.align.epochs=0.2", "--config.checkpoint.every=2",
          "--config.evaluate.after.align=('easy_vqa_caption',)", "--config.evaluate.after.contrast=()", "--config.evaluate.after.instruct=()", "--config.evaluate.split=test[:12]",
          "--config.logging.tensorboard=False"]
@@ -27,7 +27,7 @@ def data_dir():
 
 def start(workdir, count, *more, data_dirs=None, own=lambda i: ()):
     """One process per host, of 8 / `count` devices each."""
-    base = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": f"--xla_force_host_platform_device_count={8 // count} {FLAGS}"}
+    base = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": xla_flags.flags(8 // count)}
     if count > 1:
         base |= {"VLMJAX_COORDINATOR": f"127.0.0.1:{free_port()}", "VLMJAX_PROCESSES": str(count)}
     command = lambda i: [sys.executable, "-m", "vlmjax", "train", *STAGE, *more, *own(i), f"--workdir={workdir}", f"--data_dir={data_dirs[i] if data_dirs else os.path.expanduser(DATA_DIR)}"]

@@ -5,7 +5,7 @@ import zipfile
 
 import fsspec
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from vlmjax.commands.common import open_source
@@ -148,6 +148,7 @@ TURNS = st.lists(st.fixed_dictionaries({"from": st.sampled_from(["human", "gpt"]
 ALTERNATING = st.lists(TEXT, min_size=2, max_size=6).map(lambda texts: [gpt(text.replace("<image>", "")) if i % 2 else human(text) for i, text in enumerate(texts)])
 
 
+@example([human("<<image>image>"), gpt("b")], "i0")
 @given(TURNS | ALTERNATING, st.none() | st.just("i0") | st.integers(0, 4).map(lambda n: [f"i{k}" for k in range(n)]))
 def test_no_image_is_lost_and_no_answer_changed(turns, image):
     """Of a row that can be used: as many marks as images; every answer but leading ones word for word, at its place; of a question all but marks and white space at its ends."""

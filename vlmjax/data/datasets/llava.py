@@ -134,7 +134,10 @@ def conversation(row: Any, in_place: bool = False) -> tuple[tuple[str, ...], tup
 
 
 def _first(text: str, images: int) -> str:
-    return (f"{IMAGE_MARK}\n" * images + text.replace(IMAGE_MARK, "").strip()).strip()
+    rest = text.replace(IMAGE_MARK, "").strip()
+    if IMAGE_MARK in rest:
+        raise ValueError(f"what stands around a mark of an image forms another one: {text!r:.80}")
+    return (f"{IMAGE_MARK}\n" * images + rest).strip()
 
 
 def _turn(turn: Any) -> Turn:
