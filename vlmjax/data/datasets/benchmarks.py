@@ -2,8 +2,9 @@
 
 A size or licence stands here where its publisher states it.
 """
-from vlmjax.data.datasets.entries import Entry, Part
+from vlmjax.data.datasets.entries import UNSTATED, Entry, Part
 
+_VQA = "https://s3.amazonaws.com/cvmlp/vqa/mscoco/vqa"
 VAL2014 = "http://images.cocodataset.org/zips/val2014.zip"
 COCO_IMAGES = "under the terms of Flickr (cocodataset.org, terms of use)"
 
@@ -14,4 +15,10 @@ BENCHMARKS = {
            for kind, size in (("random", "368 KB"), ("popular", "370 KB"), ("adversarial", "370 KB"))),
          Part("pope/val2014", VAL2014, "6 GB", "40,504 images, of which 500; the archive holds val2014/", COCO_IMAGES, "pope/val2014.zip")),
         "MIT", "https://github.com/RUCAIBox/POPE", tasks=("pope",)),
+    "vqav2": Entry(
+        "214,354 questions about COCO's 40,504 images of val2014, each answered by ten people", (),
+        (Part("vqav2/v2_OpenEnded_mscoco_val2014_questions.json", f"{_VQA}/v2_Questions_Val_mscoco.zip", UNSTATED, "214,354 questions; unpack it inside vqav2/"),
+         Part("vqav2/v2_mscoco_val2014_annotations.json", f"{_VQA}/v2_Annotations_Val_mscoco.zip", UNSTATED, "2,143,540 answers; unpack it inside vqav2/"),
+         Part("vqav2/val2014", VAL2014, "6 GB", "40,504 images; the archive holds val2014/; a link to pope/val2014 will do", COCO_IMAGES, "vqav2/val2014.zip")),
+        "the Terms of Use of visualqa.org, to which its download page links", "https://visualqa.org/download.html", tasks=("vqav2",)),
 }  # fmt: skip

@@ -1,0 +1,33 @@
+"""Files of benchmarks whose rows are a list inside of one object, and what several people answered."""
+import sys
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from vlmjax.data.datasets import published
+from vlmjax.data.files_at import File, join
+from vlmjax.errors import UserError
+from vlmjax.evaluate.benchmark import fields
+
+
+def rows(data_dir: str, path: str, key: str, need: Sequence[str]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """(where it stands, row) of the list that the file's object has under a key, each an object with the keys in `need`."""
+    found = fields(path, published.read_json(File(join(data_dir, path)), _small), (key,))[key]
+    if not isinstance(found, list):
+        raise UserError(f"{path}: {key} is {found!r:.80}, not a list")
+    for i, row in enumerate(found):
+        where = f"{path}: {key}[{i}]"
+        yield where, fields(where, row, need)
+
+
+def _small(pairs: list[tuple[str, Any]]) -> Any:
+    """The text of one annotator's answer in place of all that is known of it: VQAv2 has two million, and as objects they need gigabytes."""
+    row = dict(pairs)
+    answer = row.get("answer")
+    return sys.intern(answer) if "answer_confidence" in row and isinstance(answer, str) else row
+
+
+def answers(where: str, value: Any) -> tuple[str, ...]:
+    """A list of texts. UserError where it is none, or empty."""
+    if not isinstance(value, list) or not value or not all(isinstance(answer, str) for answer in value):
+        raise UserError(f"{where}: {value!r:.80} is not a list of answers")
+    return tuple(value)
