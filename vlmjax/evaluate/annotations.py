@@ -1,4 +1,5 @@
 """Files of benchmarks whose rows are a list inside of one object, and what several people answered."""
+import collections
 import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -31,3 +32,8 @@ def answers(where: str, value: Any) -> tuple[str, ...]:
     if not isinstance(value, list) or not value or not all(isinstance(answer, str) for answer in value):
         raise UserError(f"{where}: {value!r:.80} is not a list of answers")
     return tuple(value)
+
+
+def most_said(answers: Sequence[str]) -> str:
+    """Of equals the first."""
+    return collections.Counter(answers).most_common(1)[0][0]

@@ -5,6 +5,7 @@ A size or licence stands here where its publisher states it.
 from vlmjax.data.datasets.entries import UNSTATED, Entry, Part
 
 _VQA = "https://s3.amazonaws.com/cvmlp/vqa/mscoco/vqa"
+_LLAVA_EVAL = "https://drive.google.com/file/d/1atZSBBrAX54yYpxtVVW33zFvcnaHeFPy/view"
 VAL2014 = "http://images.cocodataset.org/zips/val2014.zip"
 COCO_IMAGES = "under the terms of Flickr (cocodataset.org, terms of use)"
 
@@ -21,4 +22,11 @@ BENCHMARKS = {
          Part("vqav2/v2_mscoco_val2014_annotations.json", f"{_VQA}/v2_Annotations_Val_mscoco.zip", UNSTATED, "2,143,540 answers; unpack it inside vqav2/"),
          Part("vqav2/val2014", VAL2014, "6 GB", "40,504 images; the archive holds val2014/; a link to pope/val2014 will do", COCO_IMAGES, "vqav2/val2014.zip")),
         "the Terms of Use of visualqa.org, to which its download page links", "https://visualqa.org/download.html", tasks=("vqav2",)),
+    "textvqa": Entry(
+        "5,000 questions about text in photographs, each answered by ten people", (),
+        (Part("textvqa/TextVQA_0.5.1_val.json", "https://dl.fbaipublicfiles.com/textvqa/data/TextVQA_0.5.1_val.json", UNSTATED, "5,000 questions with their answers"),
+         Part("textvqa/train_images", "https://dl.fbaipublicfiles.com/textvqa/images/train_val_images.zip", "6.6 GB", "25,119 images, of training too; the archive holds train_images/",
+              packed="textvqa/train_val_images.zip"),
+         Part("textvqa/llava_textvqa_val_v051_ocr.jsonl", _LLAVA_EVAL, UNSTATED, "LLaVA's prompts with OCR tokens, of its eval.zip; for textvqa_ocr only", "not stated")),
+        "CC BY 4.0", "https://textvqa.org/dataset/", tasks=("textvqa", "textvqa_ocr")),
 }  # fmt: skip
