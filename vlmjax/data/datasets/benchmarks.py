@@ -29,4 +29,9 @@ BENCHMARKS = {
               packed="textvqa/train_val_images.zip"),
          Part("textvqa/llava_textvqa_val_v051_ocr.jsonl", _LLAVA_EVAL, UNSTATED, "LLaVA's prompts with OCR tokens, of its eval.zip; for textvqa_ocr only", "not stated")),
         "CC BY 4.0", "https://textvqa.org/dataset/", tasks=("textvqa", "textvqa_ocr")),
+    "gqa": Entry(
+        "12,578 compositional questions about photographs: the balanced ones of testdev", (),
+        (Part("gqa/data/testdev_balanced_questions.json", "https://nlp.stanford.edu/data/gqa/questions1.2.zip", UNSTATED, "all questions; of them this file, unpacked in gqa/data/"),
+         Part("gqa/data/images", "https://downloads.cs.stanford.edu/nlp/data/gqa/images.zip", "20.3 GB", "148,854 images; the archive holds images/", packed="gqa/data/images.zip")),
+        "CC BY 4.0", "https://cs.stanford.edu/people/dorarad/gqa/download.html", tasks=("gqa",)),
 }  # fmt: skip
