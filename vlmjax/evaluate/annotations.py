@@ -28,10 +28,11 @@ def _small(pairs: list[tuple[str, Any]]) -> Any:
 
 
 def answers(where: str, value: Any) -> tuple[str, ...]:
-    """A list of texts. UserError where it is none, or empty."""
-    if not isinstance(value, list) or not value or not all(isinstance(answer, str) for answer in value):
+    """A list of texts, or of objects that have one as their `answer`. UserError where it is none, or empty."""
+    said = [answer.get("answer") if isinstance(answer, dict) else answer for answer in value] if isinstance(value, list) else []
+    if not said or not all(isinstance(answer, str) for answer in said):
         raise UserError(f"{where}: {value!r:.80} is not a list of answers")
-    return tuple(value)
+    return tuple(said)
 
 
 def most_said(answers: Sequence[str]) -> str:

@@ -1,17 +1,24 @@
 """VQA accuracy (Antol et al., arXiv:1505.00468): how far an answer agrees with what ten people answered, and how texts are made alike before they are compared.
 
-Two programs are in use, and their differences are worth several points (an answer "Yes" where all ten people say "yes" is wrong for the first, right for the second):
+Three programs are in use, and their differences are worth several points (an answer "Yes" where all ten people say "yes" is wrong for the first, right for the others):
 
     official   GT-Vision-Lab/VQA, PythonEvaluationTools/vqaEvaluation/vqaEval.py: texts are made alike only where the ten answers are not all the same
     evalai     Pythia's EvalAIAnswerProcessor, as in haotian-liu/LLaVA, llava/eval/m4c_evaluator.py: always, in lower case first; TextVQA is scored by it, and LLaVA puts its answers through it
                before it submits them to the servers of VQAv2 and VizWiz
+    vizwiz     VizWiz's vqaEval.py, known here from copies (TRI-ML/vlm-evaluation has one): the answer always, with other apostrophes; what people said never
 
-Both are followed to the letter, also where they do what was not meant: a comma between two digits has every mark deleted that would else become a space; the look-behind of the rule for full stops is
+All are followed to the letter, also where they do what was not meant: a comma between two digits has every mark deleted that would else become a space; the look-behind of the rule for full stops is
 misspelt, so that each is deleted unless a digit follows; no more than 32 are, for a flag stands in the place of a count; of the contractions some can never match and one loses its apostrophe.
 """
 import functools
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+
+
+def _curl(word: str) -> str:
+    """With the apostrophes that VizWiz's table has."""
+    return word if word in _STRAIGHT else word.replace("'", "\u2019")
+
 
 # What GT-Vision-Lab/VQA (BSD 2-Clause) replaces, word by word; the other program has the same table.
 _PAIRS = """
@@ -28,13 +35,15 @@ _PAIRS = """
     yall'll y'all'll  y'allll y'all'll  yall'd've y'all'd've  y'alld've y'all'd've  y'all'dve y'all'd've  youd you'd  youd've you'd've  you'dve you'd've  youll you'll  youre you're  youve you've
 """.split()
 CONTRACTIONS = dict(zip(_PAIRS[::2], _PAIRS[1::2]))
+_STRAIGHT = {"couldn'tve", "hadn'tve", "ain't", "aren't", "can't", "could've", "couldn't", "we've", "where's", "who've"}
+CURLED = {_curl(short): _curl(long) for short, long in CONTRACTIONS.items()}
 DIGITS = {"none": "0"} | {word: str(n) for n, word in enumerate("zero one two three four five six seven eight nine ten".split())}
 ARTICLES = {"a", "an", "the"}
 MARKS = ';/[]"{}()=+\\_-><@`,?!'
 MOST_STOPS = 32  # re.UNICODE, given to `sub` where its count stands
 
-_COMMA, _STOP = (re.compile(pattern, re.ASCII) for pattern in (r"\d,\d", r"\.(?!\d)"))  # Python 2's \d is of ASCII
-_STOP_UNICODE = re.compile(r"\.(?!\d)")
+# Python 2, in which the official program is written, knows the digits of ASCII only.
+ASCII, UNICODE = ((re.compile(r"\d,\d", flags), re.compile(r"\.(?!\d)", flags)) for flags in (re.ASCII, re.UNICODE))
 
 
 def tidy(text: str) -> str:
@@ -45,28 +54,34 @@ def tidy(text: str) -> str:
 @functools.lru_cache(1 << 16)  # ten answers to each question, most of them the same few words
 def official(text: str) -> str:
     """A tidy text without marks, articles and number words, with apostrophes."""
-    return _words(_STOP.sub("", _marks(text, bool(_COMMA.search(text))), MOST_STOPS))
+    return _words(_bare(text, ASCII), CONTRACTIONS)
 
 
 @functools.lru_cache(1 << 16)
 def evalai(text: str) -> str:
     """As `official`, of a text whose commas and question marks are gone and whose 's are words of their own."""
-    text = tidy(text.lower().replace(",", "").replace("?", "").replace("'s", " 's").strip())
-    return _words(_STOP_UNICODE.sub("", _marks(text, False), MOST_STOPS))
+    return _words(_bare(tidy(text.lower().replace(",", "").replace("?", "").replace("'s", " 's").strip()), UNICODE), CONTRACTIONS)
 
 
-def _marks(text: str, numbers: bool) -> str:
-    """Each mark deleted where it stands beside a space anywhere in the text, or where the text has numbers with commas; else a space."""
-    out = text
+@functools.lru_cache(1 << 16)
+def vizwiz(text: str) -> str:
+    """As `official`, with other apostrophes."""
+    return _words(_bare(text, UNICODE), CURLED)
+
+
+def _bare(text: str, digits: tuple[re.Pattern[str], re.Pattern[str]]) -> str:
+    """Each mark deleted where it stands beside a space anywhere in the text, or where the text has a number with a comma, else a space; then full stops deleted that no digit follows."""
+    comma, stop = digits
+    numbers, out = bool(comma.search(text)), text
     for mark in MARKS:
         if mark in text:
             out = out.replace(mark, "" if numbers or f"{mark} " in text or f" {mark}" in text else " ")
-    return out
+    return stop.sub("", out, count=MOST_STOPS)
 
 
-def _words(text: str) -> str:
+def _words(text: str, contractions: Mapping[str, str]) -> str:
     words = (DIGITS.get(word, word) for word in text.lower().split())
-    return " ".join(CONTRACTIONS.get(word, word) for word in words if word not in ARTICLES)
+    return " ".join(contractions.get(word, word) for word in words if word not in ARTICLES)
 
 
 def agreement(said: str, answers: Sequence[str]) -> float:
@@ -84,6 +99,11 @@ def by_official(said: str, answers: Sequence[str]) -> float:
 def by_evalai(said: str, answers: Sequence[str]) -> float:
     """TextVQA's score."""
     return _alike(said, answers, evalai)
+
+
+def by_vizwiz(said: str, answers: Sequence[str]) -> float:
+    """VizWiz's score of an answer as it is submitted."""
+    return agreement(vizwiz(tidy(said)), answers)
 
 
 def _alike(said: str, answers: Sequence[str], normal: Callable[[str], str]) -> float:

@@ -34,4 +34,9 @@ BENCHMARKS = {
         (Part("gqa/data/testdev_balanced_questions.json", "https://nlp.stanford.edu/data/gqa/questions1.2.zip", UNSTATED, "all questions; of them this file, unpacked in gqa/data/"),
          Part("gqa/data/images", "https://downloads.cs.stanford.edu/nlp/data/gqa/images.zip", "20.3 GB", "148,854 images; the archive holds images/", packed="gqa/data/images.zip")),
         "CC BY 4.0", "https://cs.stanford.edu/people/dorarad/gqa/download.html", tasks=("gqa",)),
+    "vizwiz": Entry(
+        "4,319 questions that blind people asked about their photographs, each answered by ten people", (),
+        (Part("vizwiz/val.json", "https://vizwiz.cs.colorado.edu/VizWiz_final/vqa_data/Annotations.zip", UNSTATED, "of its files this one"),
+         Part("vizwiz/val", "https://vizwiz.cs.colorado.edu/VizWiz_final/images/val.zip", UNSTATED, "4,319 images; unpack it into vizwiz/val/")),
+        "see the page", "https://vizwiz.org/tasks-and-datasets/vqa/", tasks=("vizwiz",)),
 }  # fmt: skip
