@@ -1,4 +1,4 @@
-"""Files of benchmarks whose rows are a list inside of one object, and what several people answered."""
+"""Files of benchmarks whose rows are a list inside of one object, and what is in a row: texts, and what several people answered."""
 import collections
 import sys
 from collections.abc import Iterator, Sequence
@@ -25,6 +25,14 @@ def _small(pairs: list[tuple[str, Any]]) -> Any:
     row = dict(pairs)
     answer = row.get("answer")
     return sys.intern(answer) if "answer_confidence" in row and isinstance(answer, str) else row
+
+
+def text(where: str, value: Any) -> str:
+    """UserError where it is none that can be written."""
+    try:
+        return published.text(value)
+    except ValueError as error:
+        raise UserError(f"{where}: {error}") from None
 
 
 def answers(where: str, value: Any) -> tuple[str, ...]:

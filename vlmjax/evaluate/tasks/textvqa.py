@@ -23,7 +23,7 @@ def read(data_dir: str, split: str) -> tuple[Source, list[Item]]:
     file, _, folder = benchmark.splits("textvqa", split, SPLITS)
     items = []
     for where, row in annotations.rows(data_dir, file, "data", ("question_id", "image_id", "question", "answers")):
-        items.append(_item(str(row["question_id"]), f"{row['image_id']}.jpg", benchmark.ask(row["question"]), annotations.answers(where, row["answers"])))
+        items.append(_item(str(row["question_id"]), f"{row['image_id']}.jpg", benchmark.ask(annotations.text(where, row["question"])), annotations.answers(where, row["answers"])))
     return benchmark.images("textvqa", data_dir, folder), items
 
 
@@ -41,7 +41,7 @@ def read_ocr(data_dir: str, split: str) -> tuple[Source, list[Item]]:
             raise UserError(f"{where}: {file} has no question {asked!r:.80} about the image {row['question_id']}")
         id_ = found["id"] if found["id"] not in ids else f"{found['id']}#{len(items)}"
         ids.add(id_)
-        items.append(_item(id_, row["image"], benchmark.ask(*row["text"].rsplit("\n", 1)), found["answers"]))
+        items.append(_item(id_, annotations.text(where, row["image"]), benchmark.ask(*row["text"].rsplit("\n", 1)), found["answers"]))
     return benchmark.images("textvqa_ocr", data_dir, folder), items
 
 
@@ -51,7 +51,7 @@ def _item(id_: str, image: str, turns: Sequence[Any], answers: tuple[str, ...]) 
 
 def question(where: str, prompt: Any) -> str:
     """Of three lines, one of which has the OCR tokens: the first line, or the second where they stand in the first."""
-    lines = prompt.split("\n") if isinstance(prompt, str) else []
+    lines = annotations.text(where, prompt).split("\n")
     if len(lines) != 3 or f"{OCR} " not in prompt:
         raise UserError(f"{where}: {prompt!r:.80} is not a question, a line with {OCR!r} and the form of the answer")
     return lines[prompt.startswith(OCR)]
