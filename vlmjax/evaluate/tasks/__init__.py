@@ -1,4 +1,5 @@
 """One file per data set: its prompts, parsers and scorers."""
-from vlmjax.evaluate.tasks import easy_vqa, pope, scenes
+from vlmjax.evaluate.tasks import chartqa, docvqa, easy_vqa, gqa, pope, scenes, textvqa, vizwiz, vqav2
 
-TASKS = {task.name: task for task in (easy_vqa.QUESTIONS, easy_vqa.CAPTION, easy_vqa.ZERO_SHOT, *scenes.ALL, pope.POPE)}
+OPEN = (vqav2.VQAV2, *textvqa.ALL, gqa.GQA, vizwiz.VIZWIZ, docvqa.DOCVQA, chartqa.CHARTQA)
+TASKS = {task.name: task for task in (easy_vqa.QUESTIONS, easy_vqa.CAPTION, easy_vqa.ZERO_SHOT, *scenes.ALL, pope.POPE, *OPEN)}
