@@ -1,3 +1,4 @@
+import dataclasses
 import json
 
 import pytest
@@ -29,21 +30,22 @@ def test_answers_are_scored_as_the_official_program_does():
     questions = open_answers.unpacked(golden["texts"], golden["questions"])
     assert [100 * vqa_accuracy.by_official(said, answers) for said, answers in questions] == pytest.approx(golden["scores"])
     rows = [{"id": str(i), "image": str(i), "answer": answers[0], "answers": answers, "kind": vqav2.KINDS[i % 3], "control": "real", "prediction": said} for i, (said, answers) in enumerate(questions)]
-    found = {metric: 100 * score["value"] for metric, score in scoring.rescore(rows, vqav2.VQAV2)["real"].items()}
+    as_they_are = dataclasses.replace(vqav2.VQAV2, parse=vqa_accuracy.tidy, score=vqa_accuracy.by_official)
+    found = {metric: 100 * score["value"] for metric, score in scoring.rescore(rows, as_they_are)["real"].items()}
     wanted = {("accuracy" if name == "overall" else f"accuracy/{name}"): value for name, value in golden["numbers"].items()}
-    assert {metric: found[metric] for metric in wanted} == pytest.approx(wanted, abs=0.005)
+    assert {metric: found[metric] for metric in wanted} == pytest.approx(wanted, abs=0.005) and found["accuracy/raw"] == pytest.approx(golden["numbers"]["overall"], abs=0.005)
 
 
-def test_answers_are_also_scored_as_llava_submits_them():
+def test_answers_are_scored_as_llava_submits_them_and_as_they_are():
     row = {"id": "0", "image": "i", "answer": "yes", "answers": ["yes"] * 10, "kind": "yes/no", "control": "real", "prediction": "Yes."}
     real = scoring.rescore([row], vqav2.VQAV2)["real"]
-    assert real["accuracy"]["value"] == 0 and real["accuracy/evalai"]["value"] == 1
+    assert real["accuracy"]["value"] == 1 and real["accuracy/raw"]["value"] == 0
 
 
 def test_a_model_is_scored_with_its_files(tmp_path):
     files(tmp_path)
     results, predictions = standins.scored("vqav2", tmp_path)
-    assert set(results["real"]) == {"accuracy", "accuracy/yes/no", "accuracy/number", "accuracy/other", "accuracy/evalai"} and results["real"]["accuracy/other"]["n"] == 2
+    assert set(results["real"]) == {"accuracy", "accuracy/yes/no", "accuracy/number", "accuracy/other", "accuracy/raw"} and results["real"]["accuracy/other"]["n"] == 2
     first = predictions[0]
     assert (first["id"], first["image"], first["question"]) == ("0", "COCO_val2014_000000000042.jpg", "What is a?\nAnswer the question using a single word or phrase.")
     assert first["answer"] == "yes" and first["answers"] == ["yes"] * 9 + ["no"] and results["provenance"]["split"] == "val"

@@ -4,8 +4,8 @@
     vqav2/v2_mscoco_val2014_annotations.json             ten answers to each
     vqav2/val2014                                        COCO's images
 
-LLaVA 1.5 reports the split test-dev, whose answers only a server has, and puts its answers through the EvalAI processor before it submits them: `accuracy/evalai` does that. A model may have seen the
-images: COCO's train2017 holds those of val2014 that are not in val2017.
+LLaVA 1.5 reports the split test-dev, whose answers only a server has, and puts its answers through the EvalAI processor before it submits them; so does `accuracy`, and `accuracy/raw` does not: there
+"Yes" is wrong where all ten people say "yes". A model may have seen the images: COCO's train2017 holds those of val2014 that are not in val2017.
 """
 import sys
 from collections.abc import Sequence
@@ -36,10 +36,9 @@ def read(data_dir: str, split: str) -> tuple[Source, list[Item]]:
 
 
 def more(rows: Sequence[scoring.Row]) -> dict[str, scoring.Metric]:
-    """What the official program says of answers that have been through the EvalAI processor, as LLaVA submits them."""
-    submitted = scoring.mean(rows, "official, of answers put through the EvalAI processor", lambda row: vqa_accuracy.by_official(vqa_accuracy.evalai(row["prediction"]), scoring.accepted(row)))
-    return {"accuracy/evalai": submitted}
+    """What the official program says of the answers as they are."""
+    return {"accuracy/raw": scoring.mean(rows, "official, of answers as they are", lambda row: vqa_accuracy.by_official(row["prediction"], scoring.accepted(row)))}
 
 
-VQAV2 = Task(name="vqav2", about="questions about photographs, each answered by ten people (VQAv2, val); VQA accuracy, by the type of answer", open=read, prior=None, parse=vqa_accuracy.tidy,
-             parser="official: the answer as it is; normalised where the ten answers differ", score=vqa_accuracy.by_official, metric="accuracy", max_new_tokens=16, more=more, split="val", files="vqav2")
+VQAV2 = Task(name="vqav2", about="questions about photographs, each answered by ten people (VQAv2, val); VQA accuracy, by the type of answer", open=read, prior=None, parse=vqa_accuracy.evalai,
+             parser="the EvalAI processor, as LLaVA submits answers; then the official program", score=vqa_accuracy.by_official, metric="accuracy", max_new_tokens=16, more=more, split="val", files="vqav2")
