@@ -17,9 +17,9 @@ REFUSALS = ("Sorry, I can't help with images of people yet.", "I can't process t
 Parser = Callable[[str, Sequence[str]], str | None]
 
 
-def ask(question: str, options: Sequence[str]) -> tuple[Turn, ...]:
+def ask(question: str, options: Sequence[str], how: str = benchmark.LETTER) -> tuple[Turn, ...]:
     """The image, the question, a line `A. option` for each option, and to answer with the letter."""
-    return benchmark.ask("\n".join([question, *map("{}. {}".format, LETTERS, options)]), benchmark.LETTER)
+    return benchmark.ask("\n".join([question, *map("{}. {}".format, LETTERS, options)]), how)
 
 
 def texts(where: str, value: Any) -> tuple[str, ...]:

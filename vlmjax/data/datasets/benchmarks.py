@@ -20,4 +20,9 @@ BENCHMARKS = {
          Part("scienceqa/pid_splits.json", "https://github.com/lupantech/ScienceQA/raw/main/data/scienceqa/pid_splits.json", "503 KB", "the splits"),
          Part("scienceqa/images/test", "https://scienceqa.s3.us-west-1.amazonaws.com/images/test.zip", what="ID/image.png; the archive holds test/", packed="scienceqa/images/test.zip")),
         "CC BY-NC-SA 4.0", "https://github.com/lupantech/ScienceQA", tasks=("scienceqa",)),
+    "mmbench": Entry(
+        "1,164 questions about 20 abilities by multiple choice, 4,377 with the rotations of their options; in English and Chinese", (),
+        tuple(Part(f"mmbench/mmbench_dev_{name}.tsv", f"https://download.openmmlab.com/mmclassification/datasets/mmbench/mmbench_dev_{name}.tsv", what=what)
+              for name, what in (("20230712", "questions and images"), ("cn_20231003", "the same in Chinese, for the split dev_cn"))),
+        "in the LICENSE of open-compass/MMBench; images of public data sets and the internet under their own", "https://github.com/open-compass/MMBench", tasks=("mmbench",)),
 }  # fmt: skip
