@@ -2,7 +2,7 @@
 
 A size or licence stands here where its publisher states it.
 """
-from vlmjax.data.datasets.entries import Entry, Part
+from vlmjax.data.datasets.entries import HUB, Entry, Part
 
 VAL2014 = "http://images.cocodataset.org/zips/val2014.zip"
 COCO_IMAGES = "under the terms of Flickr (cocodataset.org, terms of use)"
@@ -25,4 +25,9 @@ BENCHMARKS = {
         tuple(Part(f"mmbench/mmbench_dev_{name}.tsv", f"https://download.openmmlab.com/mmclassification/datasets/mmbench/mmbench_dev_{name}.tsv", what=what)
               for name, what in (("20230712", "questions and images"), ("cn_20231003", "the same in Chinese, for the split dev_cn"))),
         "in the LICENSE of open-compass/MMBench; images of public data sets and the internet under their own", "https://github.com/open-compass/MMBench", tasks=("mmbench",)),
+    "seedbench": Entry(
+        "the questions of SEED-Bench-1 (19K) that are about single images: nine abilities by multiple choice", (),
+        (Part("seed_bench/SEED-Bench.json", f"{HUB}/AILab-CVC/SEED-Bench/resolve/main/SEED-Bench.json", "7.17 MB", "all questions, also those about videos"),
+         Part("seed_bench/SEED-Bench-image", f"{HUB}/AILab-CVC/SEED-Bench/resolve/main/SEED-Bench-image.zip", "1.68 GB", "images of CC-3M, named DATA_ID; unpack it")),
+        "hub: CC BY-NC 4.0; README: Apache 2.0, images under the licence of CC-3M", "https://github.com/AILab-CVC/SEED-Bench", tasks=("seedbench",)),
 }  # fmt: skip
