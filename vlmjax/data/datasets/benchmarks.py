@@ -30,4 +30,9 @@ BENCHMARKS = {
         (Part("seed_bench/SEED-Bench.json", f"{HUB}/AILab-CVC/SEED-Bench/resolve/main/SEED-Bench.json", "7.17 MB", "all questions, also those about videos"),
          Part("seed_bench/SEED-Bench-image", f"{HUB}/AILab-CVC/SEED-Bench/resolve/main/SEED-Bench-image.zip", "1.68 GB", "images of CC-3M, named DATA_ID; unpack it")),
         "hub: CC BY-NC 4.0; README: Apache 2.0, images under the licence of CC-3M", "https://github.com/AILab-CVC/SEED-Bench", tasks=("seedbench",)),
+    "vsr": Entry(
+        "1,222 statements about where two things are in 715 images of COCO, true or false, and 2,195 of a random split", (),
+        (*(Part(f"vsr/splits/{split}/test.jsonl", f"https://github.com/cambridgeltl/visual-spatial-reasoning/raw/master/data/splits/{split}/test.jsonl", what=f"{count} statements, the split {split}") for split, count in (("zeroshot", "1,222"), ("random", "2,195"))),
+         Part("vsr/images", "https://www.dropbox.com/s/0s3bj25s62crjh2/vsr_images.zip?dl=0", what="the images it uses, of COCO's train2017 and val2017; unpack it into images/", licence=COCO_IMAGES)),
+        "Apache 2.0", "https://github.com/cambridgeltl/visual-spatial-reasoning", tasks=("vsr",)),
 }  # fmt: skip
