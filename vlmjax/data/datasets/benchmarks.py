@@ -35,4 +35,10 @@ BENCHMARKS = {
         (*(Part(f"vsr/splits/{split}/test.jsonl", f"https://github.com/cambridgeltl/visual-spatial-reasoning/raw/master/data/splits/{split}/test.jsonl", what=f"{count} statements, the split {split}") for split, count in (("zeroshot", "1,222"), ("random", "2,195"))),
          Part("vsr/images", "https://www.dropbox.com/s/0s3bj25s62crjh2/vsr_images.zip?dl=0", what="the images it uses, of COCO's train2017 and val2017; unpack it into images/", licence=COCO_IMAGES)),
         "Apache 2.0", "https://github.com/cambridgeltl/visual-spatial-reasoning", tasks=("vsr",)),
+    "whatsup": Entry(
+        "820 photographs of two things, sets of four that differ in where they are, with four statements each (What'sUp, controlled images)", (),
+        tuple(Part(f"whatsup/{path}", f"https://drive.google.com/uc?id={key}", what=what) for path, key, what in (
+            ("controlled_images_dataset.json", "1ap8mmmpQjLIjPGuplkpBgc1hoEHCj4hm", "A: left, right, on, under"), ("controlled_images", "19KGYVQjrV3syb00GgcavB2nZTW5NXX0H", "its images; unpack controlled_images.tar.gz"),
+            ("controlled_clevr_dataset.json", "1unNNosLbdy9NDjgj4l8fsQP3WiAAGA6z", "B: left, right, in front, behind"), ("controlled_clevr", "13jdBpg8t3NqW3jrL6FK8HO93vwsUjDxG", "its images; unpack controlled_clevr.tar.gz"))),
+        "MIT", "https://github.com/amitakamath/whatsup_vlms", tasks=("whatsup",)),
 }  # fmt: skip
