@@ -70,5 +70,23 @@ def inferred(text: str, options: Sequence[str]) -> str | None:
     return held[0] if len(held) == 1 and len(text) <= 2 * sum(map(len, options)) else None
 
 
+def stated(text: str, options: Sequence[str]) -> str | None:
+    """What is left behind the last "answer is" or "answer:", in whatever case and without a bracket or stop around it: the letter, or the text of an option (MMVP in Cambrian-1: eval/eval/mmvp/mmvp_test.py)."""
+    rest, lower = _rest(text), [option.lower() for option in options]
+    return _among(rest.upper(), options) or (LETTERS[lower.index(rest)] if rest in lower else None)
+
+
+def leading(text: str, options: Sequence[str]) -> str | None:
+    """The first letter of what `stated` reads, also of a word (CV-Bench in Cambrian-1: eval/eval/{ade,coco,omni}/*_test.py)."""
+    return _among(_rest(text)[:1].upper(), options)
+
+
+def _rest(text: str) -> str:
+    text = text.lower().strip()
+    for keyword in ("answer is", "answer is:", "answer:"):
+        text = text.split(keyword)[-1]
+    return text.strip().rstrip(".:,").lstrip("(").rstrip(")")
+
+
 def _among(letter: str, options: Sequence[str]) -> str | None:
     return letter if letter and letter in tuple(LETTERS[: len(options)]) else None

@@ -41,4 +41,14 @@ BENCHMARKS = {
             ("controlled_images_dataset.json", "1ap8mmmpQjLIjPGuplkpBgc1hoEHCj4hm", "A: left, right, on, under"), ("controlled_images", "19KGYVQjrV3syb00GgcavB2nZTW5NXX0H", "its images; unpack controlled_images.tar.gz"),
             ("controlled_clevr_dataset.json", "1unNNosLbdy9NDjgj4l8fsQP3WiAAGA6z", "B: left, right, in front, behind"), ("controlled_clevr", "13jdBpg8t3NqW3jrL6FK8HO93vwsUjDxG", "its images; unpack controlled_clevr.tar.gz"))),
         "MIT", "https://github.com/amitakamath/whatsup_vlms", tasks=("whatsup",)),
+    "mmvp": Entry(
+        "300 questions about 150 pairs of images that CLIP takes for alike", (),
+        (Part("mmvp/Questions.csv", f"{HUB}/MMVP/MMVP/resolve/main/Questions.csv", what="all questions"), Part("mmvp/MMVP Images", f"{HUB}/MMVP/MMVP/tree/main", what="1.jpg to 300.jpg, one by one")),
+        "MIT, of the project; of the images not stated", "https://github.com/tsb0601/MMVP", tasks=("mmvp",)),
+    "cvbench": Entry(
+        "2,638 questions about counts, relations, depth and distance: images of ADE20K, COCO and Omni3D (CV-Bench)", (),
+        (Part("cvbench/test_2d.jsonl", f"{HUB}/nyu-visionx/CV-Bench/resolve/main/test_2d.jsonl", "821 kB", "counting and relations"),
+         Part("cvbench/test_3d.jsonl", f"{HUB}/nyu-visionx/CV-Bench/resolve/main/test_3d.jsonl", "1.07 MB", "depth and distance"),
+         Part("cvbench/img", f"{HUB}/nyu-visionx/CV-Bench/tree/main", "405 MB", "the images, which the hub's build_img.py writes from test_2d.parquet and test_3d.parquet")),
+        "Apache 2.0; images under the licences of their data sets", f"{HUB}/nyu-visionx/CV-Bench", tasks=("cvbench",)),
 }  # fmt: skip

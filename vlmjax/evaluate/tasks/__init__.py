@@ -1,4 +1,4 @@
 """One file per data set: its prompts, parsers and scorers."""
-from vlmjax.evaluate.tasks import easy_vqa, mmbench, pope, scenes, scienceqa, seedbench, vsr, whatsup
+from vlmjax.evaluate.tasks import cvbench, easy_vqa, mmbench, mmvp, pope, scenes, scienceqa, seedbench, vsr, whatsup
 
-TASKS = {task.name: task for task in (easy_vqa.QUESTIONS, easy_vqa.CAPTION, easy_vqa.ZERO_SHOT, *scenes.ALL, pope.POPE, scienceqa.SCIENCEQA, mmbench.MMBENCH, seedbench.SEEDBENCH, vsr.VSR, whatsup.WHATSUP)}
+TASKS = {task.name: task for task in (easy_vqa.QUESTIONS, easy_vqa.CAPTION, easy_vqa.ZERO_SHOT, *scenes.ALL, pope.POPE, scienceqa.SCIENCEQA, mmbench.MMBENCH, seedbench.SEEDBENCH, vsr.VSR, whatsup.WHATSUP, mmvp.MMVP, cvbench.CVBENCH)}
