@@ -47,10 +47,9 @@ def read(file: File, need: Sequence[str]) -> tuple[list[dict[str, str]], Images]
     file = file.held()
     cells = _rows(file)
     try:
-        _, _, names = next(cells)
+        _, _, columns = next(cells)
     except StopIteration:
         raise UserError(f"{place}: is empty") from None
-    columns = tuple(name.lstrip("\ufeff") for name in names)
     if missing := [name for name in ("index", "image", *need) if name not in columns]:
         raise UserError(f"{place}: has no column {missing[0]!r}; it has {', '.join(columns):.200}")
     rows: dict[str, dict[str, str]] = {}
@@ -75,7 +74,7 @@ def read(file: File, need: Sequence[str]) -> tuple[list[dict[str, str]], Images]
             if held is None or held["image"] not in spans:
                 raise UserError(f"{place}: index {key}: its image {row['image']!r} is neither base64 nor the index of a row with an image")
             row["image"] = held["image"]
-    return list(rows.values()), Images(file, columns, spans)
+    return list(rows.values()), Images(file, tuple(columns), spans)
 
 
 def _rows(file: File) -> Iterator[tuple[int, int, list[str]]]:
@@ -86,7 +85,7 @@ def _rows(file: File) -> Iterator[tuple[int, int, list[str]]]:
         nonlocal end
         for line in _lines(file):
             end += len(line)
-            yield line.decode()
+            yield line.decode().removeprefix("\ufeff" if end == len(line) else "")
 
     start, parsed = 0, _parsed(lines())
     while True:

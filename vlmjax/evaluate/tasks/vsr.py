@@ -1,6 +1,6 @@
 """Visual Spatial Reasoning (Liu et al., arXiv:2205.00363): is a statement about where two things are true of the image. cambridgeltl/visual-spatial-reasoning, whose data/ is vsr/ here.
 
-    vsr/splits/zeroshot/test.jsonl      zeroshot: 1,222 statements about 715 images, of pairs of things that its training split has not
+    vsr/splits/zeroshot/test.jsonl      zeroshot: 1,222 statements about 715 images, about things that its training split has not
     vsr/splits/random/test.jsonl        random: 2,195 about 1,874 images
     vsr/images                          those of COCO that it uses
 
