@@ -15,7 +15,7 @@ BENCHMARKS = {
          Part("pope/val2014", VAL2014, "6 GB", "40,504 images, of which 500; the archive holds val2014/", COCO_IMAGES, "pope/val2014.zip")),
         "MIT", "https://github.com/RUCAIBox/POPE", tasks=("pope",)),
     "scienceqa": Entry(
-        "21,208 science questions of schools, 4,241 of them for testing, about half with an image", (),
+        "21,208 science questions of schools, 4,241 of them for testing, some with an image", (),
         (Part("scienceqa/problems.json", "https://github.com/lupantech/ScienceQA/raw/main/data/scienceqa/problems.json", what="all questions"),
          Part("scienceqa/pid_splits.json", "https://github.com/lupantech/ScienceQA/raw/main/data/scienceqa/pid_splits.json", "503 KB", "the splits"),
          Part("scienceqa/images/test", "https://scienceqa.s3.us-west-1.amazonaws.com/images/test.zip", what="ID/image.png; the archive holds test/", packed="scienceqa/images/test.zip")),

@@ -1,4 +1,4 @@
-"""ScienceQA (Lu et al., arXiv:2209.09513): science questions of schools, about half of them with an image. lupantech/ScienceQA, data/scienceqa.
+"""ScienceQA (Lu et al., arXiv:2209.09513): science questions of schools, some of them with an image. lupantech/ScienceQA, data/scienceqa.
 
     scienceqa/pid_splits.json       which questions a split has; `test` 4,241, `val` 4,241, `minitest` 424, …
     scienceqa/problems.json         all questions
