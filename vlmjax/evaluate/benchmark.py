@@ -51,9 +51,9 @@ def fields(where: str, row: Any, need: Sequence[str]) -> dict[str, Any]:
     return row
 
 
-def one_of(where: str, value: Any, options: Sequence[str]) -> str:
+def one_of(where: str, value: Any, options: Sequence[Any]) -> Any:
     if value not in options:
-        raise UserError(f"{where}: {value!r:.80} is none of {', '.join(options)}")
+        raise UserError(f"{where}: {value!r:.80} is none of {', '.join(map(str, options))}")
     return value
 
 

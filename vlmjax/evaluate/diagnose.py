@@ -26,7 +26,7 @@ def diagnose(predictions: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str
             continue
         suite, rows = suite_of(task), predictions[task.name]
         scores = scoring.rescore(rows, task)
-        real = [(row["answer"], task.parse(row["prediction"])) for row in rows if row["control"] == "real"]
+        real = [(row["answer"], task.means(row["prediction"], row.get("options", ()))) for row in rows if row["control"] == "real"]
         found: dict[str, Any] = {"chance": scenes.CHANCE[suite], "scores": scores, "answers": confusion(real)}
         if "blind" in scores and real:
             found["seen"] = (scores["real"][task.metric]["value"] - scores["blind"][task.metric]["value"]) / (1 - scenes.CHANCE[suite])

@@ -23,9 +23,9 @@ def source(task: Task) -> str:
 
 
 def from_other_images(items: Sequence[Item]) -> dict[str, str]:
-    """{id: an answer from the rest of the benchmark}. Images are dealt into ten parts by their keys; an item gets the most frequent answer to its question among those of its kind in the other nine,
+    """{id: an answer from the rest of the benchmark}. Images, or whole groups, are dealt into ten parts by their keys; an item gets the most frequent answer to its question among those of its kind in the other nine,
     else to its question, else of its kind, else of all (of equals the first in the alphabet). Not from all images but its own: a question with as many yes as no would then always get the wrong one."""
-    part = {item.id: hashlib.sha256((item.image or item.group or item.id).encode()).digest()[0] % FOLDS for item in items}
+    part = {item.id: hashlib.sha256((item.group or item.image or item.id).encode()).digest()[0] % FOLDS for item in items}
     wordings = ("both", lambda item: f"{item.kind}\0{item.question}"), ("question", lambda item: item.question), ("kind", lambda item: item.kind), ("all", lambda item: "")
     counts: dict[tuple[str, str], dict[int, collections.Counter[str]]] = collections.defaultdict(lambda: collections.defaultdict(collections.Counter))
     for item in items:

@@ -78,7 +78,8 @@ def evaluate(bundle: Bundle, task: Task, data_dir: str, split: str = "", control
     if "prior" in controls:
         texts["prior"] = prior.guess(task, data_dir, everything, items)
     predictions = [{"id": item.id, "image": item.image, "question": item.question, "answer": item.answer, "kind": item.kind,
-                    **({"answers": list(item.answers)} if item.answers else {}), **({"group": item.group} if item.group else {}), "control": control, "prediction": text, "correct": scoring.grade(task, text, item.accepted)}
+                    **({"answers": list(item.answers)} if item.answers else {}), **({"group": item.group} if item.group else {}), **({"options": list(item.options)} if item.options else {}),
+                    "control": control, "prediction": text, "correct": scoring.grade(task, text, item.accepted, item.options)}
                    for control in controls for item, text in zip(items, texts[control])]
     provenance = {
         "data": data, "split": split or task.split, "items": len(items), "model": model, "prompt": prompt, "parser": task.parser,

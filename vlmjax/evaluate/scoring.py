@@ -16,8 +16,8 @@ Row = Mapping[str, Any]
 Value = Callable[[Row], float]
 
 
-def grade(task: Task, text: str, accepted: Sequence[str]) -> float:
-    parsed = task.parse(text)
+def grade(task: Task, text: str, accepted: Sequence[str], options: Sequence[str] = ()) -> float:
+    parsed = task.means(text, options)
     return 0.0 if parsed is None else task.score(parsed, accepted)
 
 
@@ -29,7 +29,7 @@ def rescore(predictions: Iterable[Row], task: Task) -> dict[str, Any]:
     """
     by_control: dict[str, list[dict[str, Any]]] = {}
     for row in predictions:
-        parsed = task.parse(row["prediction"])
+        parsed = task.means(row["prediction"], row.get("options", ()))
         score = 0.0 if parsed is None else task.score(parsed, accepted(row))
         by_control.setdefault(row["control"], []).append({**row, "parsed": parsed, "score": score})
     out: dict[str, Any] = {}

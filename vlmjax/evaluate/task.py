@@ -12,7 +12,7 @@ from vlmjax.errors import UserError
 class Item:
     """One question. `image`: key of its source (None: text only); `turns`: the conversation up to the answer; `kind`: a group of
     questions that gets a score of its own ("": none). `group`: the set of items that are one thing asked in several ways, which is right when all of them are ("": none).
-    `answers`: what each annotator said, or all that is accepted, where that is more than `answer`."""
+    `answers`: what each annotator said, or all that is accepted, where that is more than `answer`. `options`: the texts it lets choose from, of which the answer is a letter."""
 
     id: str
     image: str | None
@@ -21,6 +21,7 @@ class Item:
     kind: str = ""
     group: str = ""
     answers: tuple[str, ...] = ()
+    options: tuple[str, ...] = ()
 
     @property
     def accepted(self) -> tuple[str, ...]:
@@ -36,7 +37,7 @@ class Task:
     """Either a language model answers in at most `max_new_tokens`, or (`choices`) two towers pick the nearest of these texts.
 
     open: (data_dir, split) → (source of the images, items in natural order). prior: data_dir → {question: most frequent answer in
-    the training split}; None: a benchmark without one (prior.py). parse: a model's text → the answer it means, None where it means none. score: (parsed, what is accepted) → [0, 1].
+    the training split}; None: a benchmark without one (prior.py). parse: a model's text, and the item's options where it has some → the answer it means, None where it means none. score: (parsed, what is accepted) → [0, 1].
     more: further metrics from all predictions under one control, each with `parsed` and `score` beside what is stored (scores.py). split: the one that is meant where none is named.
     files: where `vlmjax data sources` tells what it needs.
     """
@@ -45,7 +46,7 @@ class Task:
     about: str
     open: Callable[[str, str], tuple[Source, Sequence[Item]]]
     prior: Callable[[str], dict[str, str]] | None
-    parse: Callable[[str], str | None]
+    parse: Callable[..., str | None]
     parser: str
     score: Callable[[str, Sequence[str]], float]
     metric: str
@@ -61,6 +62,10 @@ class Task:
             return self.open(data_dir, split or self.split)
         except Missing as error:
             raise UserError(f"{self.name}: {error}" + (f"; what it needs is told by: vlmjax data sources {self.files}" if self.files else "")) from None
+
+    def means(self, text: str, options: Sequence[str] = ()) -> str | None:
+        """The answer that a text means, to a question with these options."""
+        return self.parse(text, options) if options else self.parse(text)
 
 
 def exact_match(parsed: str, accepted: Sequence[str]) -> float:

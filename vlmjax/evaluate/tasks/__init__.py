@@ -3,3 +3,6 @@ from vlmjax.evaluate.tasks import chartqa, docvqa, easy_vqa, gqa, pope, scenes, 
 
 OPEN = (vqav2.VQAV2, *textvqa.ALL, gqa.GQA, vizwiz.VIZWIZ, docvqa.DOCVQA, chartqa.CHARTQA)
 TASKS = {task.name: task for task in (easy_vqa.QUESTIONS, easy_vqa.CAPTION, easy_vqa.ZERO_SHOT, *scenes.ALL, pope.POPE, *OPEN)}
+from vlmjax.evaluate.tasks import cvbench, easy_vqa, mmbench, mmvp, pope, scenes, scienceqa, seedbench, vsr, whatsup
+
+TASKS = {task.name: task for task in (easy_vqa.QUESTIONS, easy_vqa.CAPTION, easy_vqa.ZERO_SHOT, *scenes.ALL, pope.POPE, scienceqa.SCIENCEQA, mmbench.MMBENCH, seedbench.SEEDBENCH, vsr.VSR, whatsup.WHATSUP, mmvp.MMVP, cvbench.CVBENCH)}
