@@ -2,7 +2,7 @@
 
 A size or licence stands here where its publisher states it.
 """
-from vlmjax.data.datasets.entries import Entry, Part
+from vlmjax.data.datasets.entries import HUB, Entry, Part
 
 VAL2014 = "http://images.cocodataset.org/zips/val2014.zip"
 COCO_IMAGES = "under the terms of Flickr (cocodataset.org, terms of use)"
@@ -14,4 +14,8 @@ BENCHMARKS = {
            for kind, size in (("random", "368 KB"), ("popular", "370 KB"), ("adversarial", "370 KB"))),
          Part("pope/val2014", VAL2014, "6 GB", "40,504 images, of which 500; the archive holds val2014/", COCO_IMAGES, "pope/val2014.zip")),
         "MIT", "https://github.com/RUCAIBox/POPE", tasks=("pope",)),
+    "mme": Entry(
+        "2,374 yes/no questions about 1,187 images, of 14 abilities in perception and cognition", (),
+        (Part("MME/MME_Benchmark_release_version", f"{HUB}/darkyarding/MME/resolve/main/MME_Benchmark_release_version.zip", what="14 folders of images and questions, to be unpacked"),),
+        "not stated", "https://github.com/BradyFU/Awesome-Multimodal-Large-Language-Models/tree/Evaluation", tasks=("mme",)),
 }  # fmt: skip
