@@ -18,4 +18,10 @@ BENCHMARKS = {
         "2,374 yes/no questions about 1,187 images, of 14 abilities in perception and cognition", (),
         (Part("MME/MME_Benchmark_release_version", f"{HUB}/darkyarding/MME/resolve/main/MME_Benchmark_release_version.zip", what="14 folders of images and questions, to be unpacked"),),
         "not stated", "https://github.com/BradyFU/Awesome-Multimodal-Large-Language-Models/tree/Evaluation", tasks=("mme",)),
+    "chair": Entry(
+        "descriptions of COCO's validation images, and what is in them: objects that a description makes up", (),
+        (*(Part(f"coco/annotations/{name}_val2014.json", "http://images.cocodataset.org/annotations/annotations_trainval2014.zip", "241 MB", "one of its files; unpack it inside coco/", "CC BY 4.0 (cocodataset.org, terms of use)")
+           for name in ("instances", "captions")),
+         Part("coco/val2014", VAL2014, "6 GB", "40,504 images; the archive holds val2014/", COCO_IMAGES, "coco/val2014.zip")),
+        "see its parts", "https://github.com/LisaAnne/Hallucination", tasks=("chair",)),
 }  # fmt: skip
