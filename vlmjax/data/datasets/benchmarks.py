@@ -24,4 +24,10 @@ BENCHMARKS = {
            for name in ("instances", "captions")),
          Part("coco/val2014", VAL2014, "6 GB", "40,504 images; the archive holds val2014/", COCO_IMAGES, "coco/val2014.zip")),
         "see its parts", "https://github.com/LisaAnne/Hallucination", tasks=("chair",)),
+    "amber": Entry(
+        "14,216 yes/no questions about 1,004 images: what exists in them, of which state, number and action, and how it is related", (),
+        (Part("AMBER/data/query/query_discriminative.json", "https://github.com/junyangwang0410/AMBER/raw/master/data/query/query_discriminative.json", what="14,216 questions"),
+         Part("AMBER/data/annotations.json", "https://github.com/junyangwang0410/AMBER/raw/master/data/annotations.json", what="their answers"),
+         Part("AMBER/image", "https://drive.google.com/file/d/1MaCHgtupcZUjf007anNl4_MV0o4DjXvl/view", what="1,004 images")),
+        "Apache 2.0", "https://github.com/junyangwang0410/AMBER", tasks=("amber",)),
 }  # fmt: skip
