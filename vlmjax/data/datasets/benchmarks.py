@@ -30,4 +30,9 @@ BENCHMARKS = {
          Part("AMBER/data/annotations.json", "https://github.com/junyangwang0410/AMBER/raw/master/data/annotations.json", what="their answers"),
          Part("AMBER/image", "https://drive.google.com/file/d/1MaCHgtupcZUjf007anNl4_MV0o4DjXvl/view", what="1,004 images")),
         "Apache 2.0", "https://github.com/junyangwang0410/AMBER", tasks=("amber",)),
+    "hallusionbench": Entry(
+        "1,129 yes/no questions about 346 figures, edited ones among them, and about none", (),
+        (Part("HallusionBench/HallusionBench.json", "https://github.com/tianyi-lab/HallusionBench/raw/main/HallusionBench.json", what="1,129 questions"),
+         Part("HallusionBench/hallusion_bench", "https://drive.google.com/file/d/1eeO1i0G9BSZTE1yd5XeFwmrbe1hwyf_0/view", what="figures; the archive holds hallusion_bench/", packed="HallusionBench/hallusion_bench.zip")),
+        "BSD 3-Clause", "https://github.com/tianyi-lab/HallusionBench", tasks=("hallusionbench",)),
 }  # fmt: skip
