@@ -10,7 +10,8 @@ rackets and sports balls count by their second word.
 import functools
 import re
 
-# An object, then its other names; an indented line goes on. Without three entries of the published file that its program cannot match: "motor bike" and "cheesecake" behind two spaces, and "iPhone".
+# An object, then its other names; an indented line goes on. Without the repeats of the published file, and without three entries that its program cannot match: "motor bike" and "cheesecake", which
+# stand behind two spaces, and "iPhone".
 TABLE = """
 person, girl, boy, man, woman, kid, child, chef, baker, people, adult, rider, children, baby, worker, passenger, sister, biker, policeman, cop, officer, lady, cowboy, bride, groom,
     male, female, guy, traveler, mother, father, gentleman, pitcher, player, skier, snowboarder, skater, skateboarder, foreigner, caller, offender, coworker, trespasser, patient,
@@ -111,9 +112,11 @@ PAIRS = {pair: pair for pair in (
 PAIRS |= {f"{age} {animal}": animal for age in ("baby", "adult") for animal in ("bird", "cat", "dog", "horse", "sheep", "cow", "elephant", "bear", "zebra", "giraffe", "animal", "cub")}
 PAIRS |= {"passenger jet": "jet", "passenger train": "train", "bow tie": "tie", "toilet seat": "toilet", "wine glas": "wine glass"}
 
+# Marks that are words of their own, wherever they stand.
 APART = re.compile(r"\.{2,}|--|''|[;@#$%&?!*()\[\]{}<>«»“”‘’„`\"‒–—―]|[:,](?!\d)")
 # A point before these ends no sentence, so that it stays with its word.
 INSIDE = re.compile(r"\.(?=[,#$%&<>«»“”‘’„`‒–—―](?!\s*$))")
+# What is cut from the end of a word: dog's, dogs', isn't.
 CLITIC = re.compile(r"(?<=[^'])('(?:s|m|d|ll|re|ve)?|n't)$")
 
 # Ends of plurals and of their singulars; the first that fits counts. pattern has more, which lead to no word of the table.
@@ -140,7 +143,8 @@ def tokens(text: str) -> list[str]:
     out = []
     for part in APART.sub(r" \g<0> ", INSIDE.sub("._", text)).split():
         if part.startswith("'") and len(part) > 1 and part[1:] not in ("s", "m", "d", "t", "n", "ll", "re", "ve"):
-            out, part = [*out, "'"], part[1:]
+            out.append("'")
+            part = part[1:]
         word = part[:-1] if part[-1] == "." else part  # a point ends a sentence; where it does not, as in st., the word is none of the table
         end = CLITIC.search(word)
         out += [word[: end.start()], end[1]] if end else [word]
