@@ -115,4 +115,5 @@ def shown(score: Row | None) -> str:
     if score is None or score["value"] is None:
         return "-"
     scale = 1 if score.get("unit") else 100
-    return f"{scale * score['value']:.1f}" + (f" ± {scale * score['stderr']:.1f}" if score["stderr"] is not None else "")
+    digits = 2 if score.get("unit") and abs(score["value"]) < 10 else 1
+    return f"{scale * score['value']:.{digits}f}" + (f" ± {scale * score['stderr']:.{digits}f}" if score["stderr"] is not None else "")

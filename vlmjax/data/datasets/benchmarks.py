@@ -2,9 +2,10 @@
 
 A size or licence stands here where its publisher states it.
 """
-from vlmjax.data.datasets.entries import Entry, Part
+from vlmjax.data.datasets.entries import UNSTATED, Entry, Part
 
 VAL2014 = "http://images.cocodataset.org/zips/val2014.zip"
+VISUAL_GENOME = "https://cs.stanford.edu/people/rak248/VG_100K_2"
 COCO_IMAGES = "under the terms of Flickr (cocodataset.org, terms of use)"
 
 BENCHMARKS = {
@@ -14,4 +15,10 @@ BENCHMARKS = {
            for kind, size in (("random", "368 KB"), ("popular", "370 KB"), ("adversarial", "370 KB"))),
          Part("pope/val2014", VAL2014, "6 GB", "40,504 images, of which 500; the archive holds val2014/", COCO_IMAGES, "pope/val2014.zip")),
         "MIT", "https://github.com/RUCAIBox/POPE", tasks=("pope",)),
+    "tallyqa": Entry(
+        "38,589 questions how many there are in images of Visual Genome, simple and complex ones: counting", (),
+        (Part("tallyqa/test.json", "https://github.com/manoja328/tallyqa/raw/master/tallyqa.zip", UNSTATED, "38,589 questions; in an archive with train.json"),
+         Part("tallyqa/VG_100K", f"{VISUAL_GENOME}/images.zip", "9 GB", "images; the archive holds VG_100K/", packed="tallyqa/images.zip"),
+         Part("tallyqa/VG_100K_2", f"{VISUAL_GENOME}/images2.zip", "5 GB", "images; the archive holds VG_100K_2/", packed="tallyqa/images2.zip")),
+        "not stated", "https://github.com/manoja328/TallyQA_dataset", tasks=("tallyqa",)),
 }  # fmt: skip
