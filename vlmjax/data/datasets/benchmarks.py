@@ -2,7 +2,7 @@
 
 A size or licence stands here where its publisher states it.
 """
-from vlmjax.data.datasets.entries import UNSTATED, Entry, Part
+from vlmjax.data.datasets.entries import HUB, UNSTATED, Entry, Part
 
 VAL2014 = "http://images.cocodataset.org/zips/val2014.zip"
 VISUAL_GENOME = "https://cs.stanford.edu/people/rak248/VG_100K_2"
@@ -21,4 +21,8 @@ BENCHMARKS = {
          Part("tallyqa/VG_100K", f"{VISUAL_GENOME}/images.zip", "9 GB", "images; the archive holds VG_100K/", packed="tallyqa/images.zip"),
          Part("tallyqa/VG_100K_2", f"{VISUAL_GENOME}/images2.zip", "5 GB", "images; the archive holds VG_100K_2/", packed="tallyqa/images2.zip")),
         "not stated", "https://github.com/manoja328/TallyQA_dataset", tasks=("tallyqa",)),
+    "countbench": Entry(
+        "491 images with a question how many there are, 2 to 10 (CountBenchQA): counting", (),
+        (Part("CountBenchQA/data/test-00000-of-00001.parquet", f"{HUB}/vikhyatk/CountBenchQA/resolve/main/data/test-00000-of-00001.parquet", "23.4 MB", "491 questions with their images"),),
+        "not stated", f"{HUB}/vikhyatk/CountBenchQA", tasks=("countbench",)),
 }  # fmt: skip
