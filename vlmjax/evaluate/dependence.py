@@ -48,7 +48,7 @@ def measure(bundle: Bundle, task: Task, source: Source, items: Sequence[Item], p
     if len(images) < FEWEST:
         say(f"{task.name}: no heat maps: the mean token is one of at least {FEWEST} images, and the answers are about {len(images)}")
         return None
-    rows = [row for right in (False, True) for row in lot.choose([row for row in real if bool(row["correct"]) == right], each)]
+    rows = [row for right in (False, True) for row in lot.choose([row for row in real if lot.right(row) == right], each)]
     turns = {item.id: item.turns for item in items}
     asked, left_out = [], {}
     for row in rows:

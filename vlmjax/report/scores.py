@@ -14,6 +14,7 @@ CONTROLS = {   # in the order of the columns: from no picture to the right pictu
     "caption": ("caption", "the model reads a caption in place of the image"),
     "real": ("right image", "the model is shown the image the question is about"),
 }
+SHARES = ("accuracy", "exact_match")   # measures that are the share of right answers
 NOT_LOOKING = ("prior", "blind", "noimage", "noise")   # what is right here was right without the picture
 
 
@@ -98,7 +99,7 @@ def headline(run: Run) -> Html:
         "section",
         el("div",
            el("p", f"{100 * score['value']:.1f}", el("small", " %"), class_="score"),
-           el("p", f"of {numbers.count(score.get('n'))} answers on {task.name} are right", class_="score-of"),
+           el("p", f"of {numbers.count(score.get('n'))} answers on {task.name} are right" if task.metric in SHARES else f"{task.metric} of {numbers.count(score.get('n'))} answers on {task.name}", class_="score-of"),
            el("p", verdict(task), class_="verdict")),
         bars(task), id="headline", class_="panel headline")
 

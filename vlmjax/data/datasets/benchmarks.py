@@ -25,4 +25,11 @@ BENCHMARKS = {
         "491 images with a question how many there are, 2 to 10 (CountBenchQA): counting", (),
         (Part("CountBenchQA/data/test-00000-of-00001.parquet", f"{HUB}/vikhyatk/CountBenchQA/resolve/main/data/test-00000-of-00001.parquet", "23.4 MB", "491 questions with their images"),),
         "not stated", f"{HUB}/vikhyatk/CountBenchQA", tasks=("countbench",)),
+    "coco_captions": Entry(
+        "5,000 images of COCO, each with captions by five people: Karpathy's test split", (),
+        (Part("coco/dataset_coco.json", "https://cs.stanford.edu/people/karpathy/deepimagesent/caption_datasets.zip", UNSTATED, "all captions with their split; one of its files, to be unpacked inside coco/", "not stated"),
+         Part("coco/val2014", VAL2014, "6 GB", "40,504 images, of which 5,000; the archive holds val2014/", COCO_IMAGES, "coco/val2014.zip"),
+         Part("coco/annotations/captions_val2014.json", "http://images.cocodataset.org/annotations/annotations_trainval2014.zip", "241 MB",
+              "captions of all images of val2014, for the split val2014 only; unpack it inside coco/")),
+        "annotations CC BY 4.0 (cocodataset.org, terms of use)", "https://cocodataset.org/#download", tasks=("coco_captions",)),
 }  # fmt: skip
