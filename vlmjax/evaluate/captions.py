@@ -20,7 +20,7 @@ SIGMA = 6.0    # of CIDEr-D: words of difference in length at which a caption is
 TINY, SMALL = 1e-15, 1e-9  # what pycocoevalcap adds to counts, so that BLEU without a match is a number that is next to nothing
 
 
-@functools.lru_cache(1 << 18)  # references come again under each control
+@functools.lru_cache(1 << 15)  # some 5 KB each; references come again under each control
 def grams(words: tuple[str, ...]) -> Grams:
     """How often each n-gram of 1 to N words occurs."""
     return collections.Counter(words[i : i + n] for n in range(1, N + 1) for i in range(len(words) - n + 1))
@@ -74,8 +74,8 @@ def _alike(a: tuple, b: tuple) -> float:
 def bleu(counts: np.ndarray, n: int) -> float:
     """BLEU-n (Papineni et al., 2002) of summed counts: the geometric mean of the shares of 1- to n-grams that are in a reference, less what brevity takes."""
     found, given, length, nearest = counts[:N], counts[N : 2 * N], counts[2 * N], counts[2 * N + 1]
-    value = math.prod((found[k] + TINY) / (given[k] + SMALL) for k in range(n)) ** (1 / n)
-    ratio = (length + TINY) / (nearest + SMALL)
+    value = float(math.prod((found[k] + TINY) / (given[k] + SMALL) for k in range(n))) ** (1 / n)
+    ratio = float((length + TINY) / (nearest + SMALL))
     return value * math.exp(1 - 1 / ratio) if ratio < 1 else value
 
 
