@@ -27,15 +27,15 @@ def from_other_images(items: Sequence[Item]) -> dict[str, str]:
     else to its question, else of its kind, else of all (of equals the first in the alphabet). Not from all images but its own: a question with as many yes as no would then always get the wrong one."""
     part = {item.id: hashlib.sha256((item.image or item.group or item.id).encode()).digest()[0] % FOLDS for item in items}
     wordings = ("both", lambda item: f"{item.kind}\0{item.question}"), ("question", lambda item: item.question), ("kind", lambda item: item.kind), ("all", lambda item: "")
-    counts: dict[tuple[str, str], list[collections.Counter[str]]] = collections.defaultdict(lambda: [collections.Counter() for _ in range(FOLDS)])
+    counts: dict[tuple[str, str], dict[int, collections.Counter[str]]] = collections.defaultdict(lambda: collections.defaultdict(collections.Counter))
     for item in items:
         for name, of in wordings:
             counts[name, of(item)][part[item.id]].update([item.answer])
     most: dict[tuple[str, str, int], str] = {}
     for (name, text), parts in counts.items():
-        whole = sum(parts, collections.Counter())
-        for k in range(FOLDS):
-            most[name, text, k] = _first(whole - parts[k])
+        whole = sum(parts.values(), collections.Counter())
+        for k, own in parts.items():
+            most[name, text, k] = _first(whole - own)
     return {item.id: next((most[name, of(item), part[item.id]] for name, of in wordings if most[name, of(item), part[item.id]]), "") for item in items}
 
 

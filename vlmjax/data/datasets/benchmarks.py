@@ -4,6 +4,9 @@ A size or licence stands here where its publisher states it.
 """
 from vlmjax.data.datasets.entries import HUB, UNSTATED, Entry, Part
 
+_VQA = "https://s3.amazonaws.com/cvmlp/vqa/mscoco/vqa"
+_LLAVA_EVAL = "https://drive.google.com/file/d/1atZSBBrAX54yYpxtVVW33zFvcnaHeFPy/view"
+_RRC = "https://rrc.cvc.uab.es/?ch=17&com=downloads"
 VAL2014 = "http://images.cocodataset.org/zips/val2014.zip"
 VISUAL_GENOME = "https://cs.stanford.edu/people/rak248/VG_100K_2"
 COCO_IMAGES = "under the terms of Flickr (cocodataset.org, terms of use)"
@@ -32,4 +35,36 @@ BENCHMARKS = {
          Part("coco/annotations/captions_val2014.json", "http://images.cocodataset.org/annotations/annotations_trainval2014.zip", "241 MB",
               "captions of all images of val2014, for the split val2014 only; unpack it inside coco/")),
         "annotations CC BY 4.0 (cocodataset.org, terms of use)", "https://cocodataset.org/#download", tasks=("coco_captions",)),
+    "vqav2": Entry(
+        "214,354 questions about COCO's 40,504 images of val2014, each answered by ten people", (),
+        (Part("vqav2/v2_OpenEnded_mscoco_val2014_questions.json", f"{_VQA}/v2_Questions_Val_mscoco.zip", UNSTATED, "214,354 questions; unpack it inside vqav2/"),
+         Part("vqav2/v2_mscoco_val2014_annotations.json", f"{_VQA}/v2_Annotations_Val_mscoco.zip", UNSTATED, "2,143,540 answers; unpack it inside vqav2/"),
+         Part("vqav2/val2014", VAL2014, "6 GB", "40,504 images, as in pope/val2014, to which this may be a link; the archive holds val2014/", COCO_IMAGES, "vqav2/val2014.zip")),
+        "the Terms of Use of visualqa.org, to which its download page links", "https://visualqa.org/download.html", tasks=("vqav2",)),
+    "textvqa": Entry(
+        "5,000 questions about text in photographs, each answered by ten people", (),
+        (Part("textvqa/TextVQA_0.5.1_val.json", "https://dl.fbaipublicfiles.com/textvqa/data/TextVQA_0.5.1_val.json", UNSTATED, "5,000 questions with their answers"),
+         Part("textvqa/train_images", "https://dl.fbaipublicfiles.com/textvqa/images/train_val_images.zip", "6.6 GB", "25,119 images, of training too; the archive holds train_images/",
+              packed="textvqa/train_val_images.zip"),
+         Part("textvqa/llava_textvqa_val_v051_ocr.jsonl", _LLAVA_EVAL, UNSTATED, "LLaVA's prompts with OCR tokens, of its eval.zip; for textvqa_ocr only", "not stated")),
+        "CC BY 4.0", "https://textvqa.org/dataset/", tasks=("textvqa", "textvqa_ocr")),
+    "gqa": Entry(
+        "12,578 compositional questions about photographs: the balanced ones of testdev", (),
+        (Part("gqa/data/testdev_balanced_questions.json", "https://nlp.stanford.edu/data/gqa/questions1.2.zip", UNSTATED, "all questions; of them this file, unpacked in gqa/data/"),
+         Part("gqa/data/images", "https://downloads.cs.stanford.edu/nlp/data/gqa/images.zip", "20.3 GB", "148,854 images; the archive holds images/", packed="gqa/data/images.zip")),
+        "CC BY 4.0", "https://cs.stanford.edu/people/dorarad/gqa/download.html", tasks=("gqa",)),
+    "vizwiz": Entry(
+        "4,319 questions that blind people asked about their photographs, each answered by ten people", (),
+        (Part("vizwiz/val.json", "https://vizwiz.cs.colorado.edu/VizWiz_final/vqa_data/Annotations.zip", UNSTATED, "of its files this one"),
+         Part("vizwiz/val", "https://vizwiz.cs.colorado.edu/VizWiz_final/images/val.zip", UNSTATED, "4,319 images; unpack it into vizwiz/val/")),
+        "see the page", "https://vizwiz.org/tasks-and-datasets/vqa/", tasks=("vizwiz",)),
+    "docvqa": Entry(
+        "5,349 questions about scanned pages", (),
+        (Part("docvqa/val/val_v1.0.json", _RRC, UNSTATED, "the archive of the validation split, after registration; unpack it inside docvqa/"), Part("docvqa/val/documents", _RRC, UNSTATED, "in the same archive")),
+        "see the page", "https://rrc.cvc.uab.es/?ch=17&com=tasks", tasks=("docvqa",)),
+    "chartqa": Entry(
+        "2,500 questions about charts, half of them written by people", (),
+        (*(Part(f"chartqa/ChartQA Dataset/test/test_{kind}.json", f"https://github.com/vis-nlp/ChartQA/blob/main/ChartQA%20Dataset/test/test_{kind}.json", UNSTATED, "1,250 questions") for kind in ("human", "augmented")),
+         Part("chartqa/ChartQA Dataset/test/png", "https://huggingface.co/datasets/ahmed-masry/ChartQA", UNSTATED, "the charts; in the repository of the questions too")),
+        "see the page", "https://github.com/vis-nlp/ChartQA", tasks=("chartqa",)),
 }  # fmt: skip

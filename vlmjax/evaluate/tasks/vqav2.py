@@ -1,0 +1,45 @@
+"""VQAv2 (Goyal et al., arXiv:1612.00837): questions about COCO's images, each answered by ten people. The validation split, whose answers are public; scored as GT-Vision-Lab/VQA does (vqa_accuracy.py).
+
+    vqav2/v2_OpenEnded_mscoco_val2014_questions.json     214,354 questions
+    vqav2/v2_mscoco_val2014_annotations.json             ten answers to each
+    vqav2/val2014                                        COCO's images
+
+LLaVA 1.5 reports the split test-dev, whose answers only a server has, and puts its answers through the EvalAI processor before it submits them: `accuracy/evalai` does that. A model may have seen the
+images: COCO's train2017 holds those of val2014 that are not in val2017.
+"""
+import sys
+from collections.abc import Sequence
+
+from vlmjax.data.example import Source
+from vlmjax.errors import UserError
+from vlmjax.evaluate import annotations, benchmark, scoring, vqa_accuracy
+from vlmjax.evaluate.task import Item, Task
+
+KINDS = ("yes/no", "number", "other")
+SPLITS = {"val": ("vqav2/v2_OpenEnded_mscoco_val2014_questions.json", "vqav2/v2_mscoco_val2014_annotations.json", "vqav2/val2014", "COCO_val2014_")}
+
+
+def read(data_dir: str, split: str) -> tuple[Source, list[Item]]:
+    questions, answered, folder, prefix = benchmark.splits("vqav2", split, SPLITS)
+    known = {}
+    for where, row in annotations.rows(data_dir, answered, "annotations", ("question_id", "answer_type", "multiple_choice_answer", "answers")):
+        kind = benchmark.one_of(where, row["answer_type"], KINDS)
+        known[row["question_id"]] = sys.intern(annotations.text(where, row["multiple_choice_answer"])), kind, annotations.answers(where, row["answers"])
+    items = []
+    for where, row in annotations.rows(data_dir, questions, "questions", ("question_id", "image_id", "question")):
+        if row["question_id"] not in known:
+            raise UserError(f"{where}: question_id {row['question_id']!r} has no answers in {answered}")
+        answer, kind, people = known[row["question_id"]]
+        image = sys.intern(f"{prefix}{str(row['image_id']).zfill(12)}.jpg")
+        items.append(Item(str(row["question_id"]), image, benchmark.ask(annotations.text(where, row["question"])), answer, kind, answers=people))
+    return benchmark.images("vqav2", data_dir, folder), items
+
+
+def more(rows: Sequence[scoring.Row]) -> dict[str, scoring.Metric]:
+    """What the official program says of answers that have been through the EvalAI processor, as LLaVA submits them."""
+    submitted = scoring.mean(rows, "official, of answers put through the EvalAI processor", lambda row: vqa_accuracy.by_official(vqa_accuracy.evalai(row["prediction"]), scoring.accepted(row)))
+    return {"accuracy/evalai": submitted}
+
+
+VQAV2 = Task(name="vqav2", about="questions about photographs, each answered by ten people (VQAv2, val); VQA accuracy, by the type of answer", open=read, prior=None, parse=vqa_accuracy.tidy,
+             parser="official: the answer as it is; normalised where the ten answers differ", score=vqa_accuracy.by_official, metric="accuracy", max_new_tokens=16, more=more, split="val", files="vqav2")
