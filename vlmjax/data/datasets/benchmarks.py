@@ -41,6 +41,12 @@ BENCHMARKS = {
          Part("vqav2/v2_mscoco_val2014_annotations.json", f"{_VQA}/v2_Annotations_Val_mscoco.zip", UNSTATED, "2,143,540 answers; unpack it inside vqav2/"),
          Part("vqav2/val2014", VAL2014, "6 GB", "40,504 images, as in pope/val2014, to which this may be a link; the archive holds val2014/", COCO_IMAGES, "vqav2/val2014.zip")),
         "the Terms of Use of visualqa.org, to which its download page links", "https://visualqa.org/download.html", tasks=("vqav2",)),
+    "vqav2_upload": Entry(
+        "VQAv2's test-dev and test, whose answers a server has: 447,793 questions in all", (),
+        (*(Part(f"vqav2/v2_OpenEnded_mscoco_{part}2015_questions.json", f"{_VQA}/v2_Questions_Test_mscoco.zip", UNSTATED, f"{what}; in one archive with the other, unpack it inside vqav2/")
+           for part, what in (("test-dev", "the questions of test-dev"), ("test", "all 447,793 questions"))),
+         Part("vqav2/test2015", "http://images.cocodataset.org/zips/test2015.zip", "12 GB", "81K images; the archive holds test2015/", COCO_IMAGES, "vqav2/test2015.zip")),
+        "the Terms of Use of visualqa.org, to which its download page links", "https://visualqa.org/download.html", tasks=("vqav2_upload",)),
     "textvqa": Entry(
         "5,000 questions about text in photographs, each answered by ten people", (),
         (Part("textvqa/TextVQA_0.5.1_val.json", "https://dl.fbaipublicfiles.com/textvqa/data/TextVQA_0.5.1_val.json", UNSTATED, "5,000 questions with their answers"),
