@@ -21,7 +21,7 @@ def rows(data_dir: str, path: str, key: str, need: Sequence[str]) -> Iterator[tu
 
 
 def _small(pairs: list[tuple[str, Any]]) -> Any:
-    """The text of one annotator's answer in place of all that is known of it: VQAv2 has two million, and as objects they need gigabytes."""
+    """The text of one annotator's answer in place of all that is known of it: VQAv2 has two million, and as objects they need a gigabyte."""
     row = dict(pairs)
     answer = row.get("answer")
     return sys.intern(answer) if "answer_confidence" in row and isinstance(answer, str) else row

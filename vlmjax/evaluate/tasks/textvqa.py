@@ -5,7 +5,7 @@
     textvqa/llava_textvqa_val_v051_ocr.jsonl         LLaVA's prompts, of its eval.zip: {"question_id": the image's id, "image", "text"}
 
 Two tasks, whose scores cannot be compared. `textvqa` asks the question as it is published. `textvqa_ocr` asks what LLaVA 1.5 is asked for its published numbers: between the question and the form of the
-answer stands `Reference OCR token: ` with words that a program has read in the image.
+answer stands `Reference OCR token: ` with words that a program has read in the image. The form of that file is known from the programs that read it, eval_textvqa.py and model_vqa_loader.py.
 """
 from collections.abc import Mapping, Sequence
 from typing import Any

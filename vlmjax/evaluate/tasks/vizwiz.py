@@ -4,8 +4,9 @@ public; scored as VizWiz's own program does (vqa_accuracy.py).
     vizwiz/val.json     4,319 questions with their answers
     vizwiz/val          the images
 
-LLaVA 1.5 reports the split test-dev, whose answers only a server has, and puts its answers through the EvalAI processor before it submits them: `accuracy/evalai` does that. Its prompt says what to answer
-where a photograph does not tell, as lmms-eval has it. VizWiz's second task, to tell how likely a question has no answer, is not measured: a text has no likelihood.
+LLaVA 1.5 reports a test split, whose answers only a server has, and puts its answers through the EvalAI processor before it submits them: `accuracy/evalai` does that. Its prompt says what to answer
+where a photograph does not tell, as lmms-eval has it. VizWiz's second task, to say how likely it is that a question has no answer, is not measured: it needs a
+number beside the answer.
 """
 from collections.abc import Sequence
 

@@ -24,12 +24,12 @@ def read(data_dir: str, split: str) -> tuple[Source, list[Item]]:
     known = {}
     for where, row in annotations.rows(data_dir, answered, "annotations", ("question_id", "answer_type", "multiple_choice_answer", "answers")):
         kind = benchmark.one_of(where, row["answer_type"], KINDS)
-        known[row["question_id"]] = sys.intern(annotations.text(where, row["multiple_choice_answer"])), kind, annotations.answers(where, row["answers"])
+        known[str(row["question_id"])] = sys.intern(annotations.text(where, row["multiple_choice_answer"])), kind, annotations.answers(where, row["answers"])
     items = []
     for where, row in annotations.rows(data_dir, questions, "questions", ("question_id", "image_id", "question")):
-        if row["question_id"] not in known:
+        if str(row["question_id"]) not in known:
             raise UserError(f"{where}: question_id {row['question_id']!r} has no answers in {answered}")
-        answer, kind, people = known[row["question_id"]]
+        answer, kind, people = known[str(row["question_id"])]
         image = sys.intern(f"{prefix}{str(row['image_id']).zfill(12)}.jpg")
         items.append(Item(str(row["question_id"]), image, benchmark.ask(annotations.text(where, row["question"])), answer, kind, answers=people))
     return benchmark.images("vqav2", data_dir, folder), items
