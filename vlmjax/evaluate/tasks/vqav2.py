@@ -4,7 +4,7 @@
     vqav2/v2_mscoco_val2014_annotations.json             ten answers to each
     vqav2/val2014                                        COCO's images
 
-LLaVA 1.5 reports the split test-dev, whose answers only a server has, and puts its answers through the EvalAI processor before it submits them: `accuracy/evalai` does that. A model may have seen the
+LLaVA 1.5 reports the split test-dev, whose answers only a server has (vqav2_upload.py), and puts its answers through the EvalAI processor before it submits them: `accuracy/evalai` does that. A model may have seen the
 images: COCO's train2017 holds those of val2014 that are not in val2017.
 """
 import sys
