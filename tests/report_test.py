@@ -12,7 +12,7 @@ from PIL import Image
 
 from vlmjax import report
 from vlmjax.errors import UserError
-from vlmjax.report import charts, numbers, run
+from vlmjax.report import charts, gallery, heat, numbers, run, scores
 
 PARAMETERS = {"encoder": 214_336, "text_tower": 107_840, "contrast_head": 8_449, "decoder": 235_072, "projector": 8_320}
 STAGES = {   # name: objective, steps, trainable, frozen, first and last loss, seconds
@@ -245,3 +245,14 @@ def test_charts_keep_extremes_ends_and_round_ticks():
     (numbers.duration(7300), "2 h 01 min"), (numbers.count(None), "–"), (numbers.count(9673), "9,673")])
 def test_numbers_read_as_people_write_them(shown, expected):
     assert shown == expected
+
+
+def test_what_has_a_unit_is_no_fraction():
+    assert scores.value({"value": 0.43, "unit": "objects"}) == "0.43 objects" and scores.error({"value": 0.43, "stderr": 0.02, "unit": "objects"}) == "± 0.02"
+    assert scores.value({"value": 0.43}) == "43.0 %" and scores.error({"value": 0.43, "stderr": 0.02}) == "± 2.0"
+
+
+def test_an_answer_that_is_right_in_part_shows_how_much():
+    assert [heat.mark({"correct": score}) for score in (0, 1, True, False, 0.42, None)] == [" ✗", " ✓", " ✓", " ✗", " (42.0 %)", " ✗"]
+    rows = [{"id": str(i), "control": "real", "question": "?", "answer": "a", "prediction": "b", "correct": score} for i, score in enumerate((0.3, 0.5, 0.0, 1.0))]
+    assert "2 of 4 answers are wrong" in str(gallery.task_gallery("task", 0, rows, {}, None))

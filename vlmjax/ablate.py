@@ -15,6 +15,7 @@ from scipy import stats
 from vlmjax import files
 from vlmjax.errors import UserError
 from vlmjax.evaluate import runner, scoring
+from vlmjax.evaluate.controls import CONTROLS
 
 SURE = 0.95
 # What of a finished run's record is named where runs of a table do not have it in common.
@@ -53,8 +54,8 @@ def read(workdir: epath.PathLike, seed: int) -> Run | None:
     record = files.read_json(epath.Path(workdir) / "record.json")
     if not ended(record):
         return None
-    results = runner.read_results(workdir)
     scores: dict[str, dict[str, Scores]] = {}
+    results = {task: entry for task, entry in runner.read_results(workdir).items() if any(control in entry for control in CONTROLS)}  # what is uploaded has no scores
     for task in results:
         rows: dict[str, list] = {}
         for row in runner.read_predictions(workdir, task):

@@ -39,5 +39,6 @@ def test_a_total_knows_what_its_parts_share():
     errors = [100 * scoring.mean(of, "all")["stderr"] for of in (a, b)]
     assert apart == {"value": pytest.approx(100 * drawn.mean(axis=1).sum()), "stderr": pytest.approx(np.hypot(*errors), rel=0.01), "n": 120, "variant": "all", "unit": "points"}
     assert shared["stderr"] == pytest.approx(2 * errors[0])
+    assert scoring.shown({"value": 0.43, "stderr": 0.02, "unit": "objects"}) == "0.43 ± 0.02"
     assert scoring.shown({"value": 75.0, "stderr": 5.0, "unit": "points"}) == "75.0 ± 5.0" and scoring.shown({"value": 0.5, "stderr": 0.03}) == "50.0 ± 3.0"
     assert scoring.total([(1, a, score, one), (1, [], score, one)], "all")["value"] is None

@@ -11,7 +11,7 @@ from vlmjax import pretrained, sharding
 from vlmjax.bundle import Bundle
 from vlmjax.commands import common
 from vlmjax.errors import Stopped, UserError, did_you_mean
-from vlmjax.evaluate import dependence, runner, scoring
+from vlmjax.evaluate import dependence, runner, scoring, uploads
 from vlmjax.evaluate.answers import Answers
 from vlmjax.evaluate.controls import CONTROLS
 from vlmjax.evaluate.tasks import TASKS
@@ -36,7 +36,7 @@ class EvaluateConfig:
 
 
 def main(argv: list[str]) -> None:
-    flags = common.Flags("evaluate", "Scores a model with controls; writes results.json and predictions/TASK.jsonl.").data_dir()
+    flags = common.Flags("evaluate", "Scores a model with controls; writes results.json and predictions/TASK.jsonl, and uploads/ for benchmarks whose answers a server has.").data_dir()
     flags.add_argument("--model", required=True, help="a run's directory, or its model/")
     flags.add_argument("--tasks", required=True, help=f"of {', '.join(TASKS)}; several with commas")
     flags.add_argument("--control", default=",".join(CONTROLS), help="of %(default)s (all by default)")
@@ -63,7 +63,8 @@ def main(argv: list[str]) -> None:
         for task in tasks:
             predictions = runner.read_predictions(output, task)
             kept = {k: v for k, v in runner.read_results(output).get(task, {}).items() if k == "provenance"}
-            runner.write(output, task, {**scoring.rescore(predictions, TASKS[task]), **kept}, predictions)
+            split = args.split or kept.get("provenance", {}).get("split", "")
+            runner.write(output, task, {**scoring.rescore(predictions, TASKS[task]), **kept}, predictions, uploads=uploads.make(TASKS[task], args.data_dir, split, predictions))
     else:
         job.catch_termination()
         mesh = sharding.make_mesh(common.parse_mesh(args.mesh))
@@ -97,10 +98,10 @@ def score(model: Bundle, task: str, config: EvaluateConfig, data_dir: str, outpu
         maps = dependence.measure(model, TASKS[task], source, items, predictions, config.maps, config.rows, config.seed, mapped)
     if jax.process_index() == 0:
         dependence.write(output, task, maps)
-        runner.write(output, task, results, predictions, kept if last else None)
+        runner.write(output, task, results, predictions, kept if last else None, uploads.make(TASKS[task], data_dir, config.split, predictions))
     if not last:
         kept.flush()
-    scores = ", ".join(f"{control} {100 * results[control][TASKS[task].metric]['value']:.1f} %" for control in config.controls if control in results)
+    scores = ", ".join(f"{control} {100 * results[control][TASKS[task].metric]['value']:.1f} %" for control in config.controls if control in results) or f"for its server, in {output / 'uploads'}"
     say(f"{task}: {scores} ({time.monotonic() - began:.0f} s)")
     return kept
 

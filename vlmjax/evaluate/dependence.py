@@ -32,12 +32,12 @@ def measure(bundle: Bundle, task: Task, source: Source, items: Sequence[Item], p
             progress: Callable[[int, int], None] = lambda done, total: None) -> dict[str, Any] | None:
     """`maps/TASK.json` of up to `each` wrong and `each` right answers of `predictions` (runner.evaluate), drawn as the report draws its gallery.
 
-    None where there is nothing to measure: no language model that sees; or, which is said, images that are cut into tiles, image tokens that are no places of the image, or fewer than
+    None where there is nothing to measure: no language model that sees, or none knows which answers are right; or, which is said, images that are cut into tiles, image tokens that are no places of the image, or fewer than
     FEWEST images. left_out: answers that cannot be laid out, and why. progress: called with (rows computed, rows).
     """
     real = [row for row in predictions if row["control"] == "real" and row["image"] is not None]
     images = list(dict.fromkeys(row["image"] for row in real))
-    if task.choices or bundle.vlm is None or bundle.vlm.encoder is None or not images:
+    if task.choices or task.upload or bundle.vlm is None or bundle.vlm.encoder is None or not images:
         return None
     if bundle.layout.tokens:
         say(f"{task.name}: no heat maps: the {bundle.layout.tokens} image tokens of this model stand for no squares of the image")
@@ -48,7 +48,7 @@ def measure(bundle: Bundle, task: Task, source: Source, items: Sequence[Item], p
     if len(images) < FEWEST:
         say(f"{task.name}: no heat maps: the mean token is one of at least {FEWEST} images, and the answers are about {len(images)}")
         return None
-    rows = [row for right in (False, True) for row in lot.choose([row for row in real if bool(row["correct"]) == right], each)]
+    rows = [row for right in (False, True) for row in lot.choose([row for row in real if lot.right(row) == right], each)]
     turns = {item.id: item.turns for item in items}
     asked, left_out = [], {}
     for row in rows:

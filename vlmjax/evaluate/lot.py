@@ -7,6 +7,11 @@ def draw_lot(row: dict) -> bytes:
     return hashlib.sha256(str(row.get("id")).encode()).digest()
 
 
+def right(row: dict) -> bool:
+    """Whether an answer is shown among the right ones: half of a full score or more."""
+    return (row.get("correct") or 0) >= 0.5
+
+
 def choose(rows: list[dict], n: int) -> list[dict]:
     """`n` rows, drawn by lot and dealt evenly over the kinds; an image comes twice only when there is no other."""
     by_kind: dict[str, list[dict]] = {}

@@ -48,7 +48,7 @@ def evaluate(bundle: Bundle, task: Task, data_dir: str, split: str = "", control
 
     split: "" is the task's own. limit: the first so many items. sample: so many, of images drawn by `seed` (see `draw`). seed: also of the derangement of `shuffled`, which is over the
     images of the whole split. length: a question whose prompt and image need more tokens is refused; None: MAX_LENGTH, and what more tiles of an image need.
-    progress: called with (requests answered, requests) after each batch. kept: what an interrupted evaluation has answered, and where this one leaves what
+    A task that is uploaded is asked only where the model is shown something. progress: called with (requests answered, requests) after each batch. kept: what an interrupted evaluation has answered, and where this one leaves what
     it answers (answers.py).
     """
     for control in controls:
@@ -56,6 +56,10 @@ def evaluate(bundle: Bundle, task: Task, data_dir: str, split: str = "", control
             raise UserError(f"--control: {control!r} is not known{did_you_mean(control, CONTROLS)}")
     if batch_rows < 1 or any(n is not None and n < 1 for n in (limit, sample)):
         raise UserError(f"evaluate: rows ({batch_rows}), limit ({limit}) and sample ({sample}) are at least 1")
+    if task.upload:
+        controls = [control for control in controls if control in SHOWN]
+        if not controls:
+            raise UserError(f"--control: the answers of {task.name} are on a server, so that it has no prior; it is asked under {', '.join(SHOWN)}")
     source, everything = task.read(data_dir, split)
     if not everything:
         raise UserError(f"{task.name}: the split {split or task.split!r} has no items")
@@ -79,11 +83,11 @@ def evaluate(bundle: Bundle, task: Task, data_dir: str, split: str = "", control
         texts["prior"] = prior.guess(task, data_dir, everything, items)
     predictions = [{"id": item.id, "image": item.image, "question": item.question, "answer": item.answer, "kind": item.kind,
                     **({"answers": list(item.answers)} if item.answers else {}), **({"group": item.group} if item.group else {}), **({"options": list(item.options)} if item.options else {}),
-                    "control": control, "prediction": text, "correct": scoring.grade(task, text, item.accepted, item.options)}
+                    "control": control, "prediction": text, **({"correct": scoring.grade(task, text, item.accepted, item.options)} if task.score else {})}
                    for control in controls for item, text in zip(items, texts[control])]
     provenance = {
         "data": data, "split": split or task.split, "items": len(items), "model": model, "prompt": prompt, "parser": task.parser,
-        "image": dataclasses.asdict(bundle.layout) if bundle.layout else None, "seed": seed, "sample": sample, "prior": prior.source(task), "commit": record.git_commit(),
+        "image": dataclasses.asdict(bundle.layout) if bundle.layout else None, "seed": seed, "sample": sample, "prior": prior.source(task) if task.score else None, "commit": record.git_commit(),
     }
     return {**scoring.rescore(predictions, task), "provenance": provenance}, predictions
 
@@ -252,10 +256,12 @@ def _prompt(bundle: Bundle, task: Task, item: Item) -> str:
     return f"{bundle.template.name}: {''.join(span.text for span in spans(bundle.template, '', item.turns, prompt=True))}"
 
 
-def write(workdir: epath.PathLike, task: str, results: Mapping[str, Any], predictions: Sequence[Mapping[str, Any]], kept: Answers | None = None) -> None:
-    """`predictions/TASK.jsonl`, then the task's entry in `results.json`, whose other entries stay. `kept` is cleared in between."""
+def write(workdir: epath.PathLike, task: str, results: Mapping[str, Any], predictions: Sequence[Mapping[str, Any]], kept: Answers | None = None, uploads: Mapping[str, str] = {}) -> None:
+    """`predictions/TASK.jsonl`, beside it `uploads/NAME` of {name: text} (uploads.py), then the task's entry in `results.json`, whose other entries stay. `kept` is cleared in between."""
     workdir = epath.Path(workdir)
     files.write(workdir / "predictions" / f"{task}.jsonl", "".join(json.dumps(row) + "\n" for row in predictions))
+    for name, text in uploads.items():
+        files.write(workdir / "uploads" / name, text)
     if kept:
         kept.clear()
     files.write_json(workdir / "results.json", {**read_results(workdir), task: results})

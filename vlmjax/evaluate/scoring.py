@@ -22,7 +22,7 @@ def grade(task: Task, text: str, accepted: Sequence[str], options: Sequence[str]
 
 
 def rescore(predictions: Iterable[Row], task: Task) -> dict[str, Any]:
-    """The scores of stored predictions, from their raw texts: {control: {metric: {value, stderr, n, variant}}, "unparsed": {control: n}}.
+    """The scores of stored predictions, from their raw texts: {control: {metric: {value, stderr, n, variant}}, "unparsed": {control: n}}; of a task without a score how many are unparsed.
 
     Metrics are the task's, over all items and as `metric/KIND` over each kind; where items have groups also `sets`, the share of groups that are right in all their items, and
     items of one group are counted as depending on each other; then what else the task measures.
@@ -30,10 +30,10 @@ def rescore(predictions: Iterable[Row], task: Task) -> dict[str, Any]:
     by_control: dict[str, list[dict[str, Any]]] = {}
     for row in predictions:
         parsed = task.means(row["prediction"], row.get("options", ()))
-        score = 0.0 if parsed is None else task.score(parsed, accepted(row))
+        score = 0.0 if parsed is None or task.score is None else task.score(parsed, accepted(row))
         by_control.setdefault(row["control"], []).append({**row, "parsed": parsed, "score": score})
     out: dict[str, Any] = {}
-    for control, rows in by_control.items():
+    for control, rows in by_control.items() if task.score else ():
         out[control] = {task.metric: mean(rows, "all")}
         kinds = dict.fromkeys(row["kind"] for row in rows if row["kind"])
         for kind in kinds:
@@ -113,4 +113,5 @@ def shown(score: Row | None) -> str:
     if score is None or score["value"] is None:
         return "-"
     scale = 1 if score.get("unit") else 100
-    return f"{scale * score['value']:.1f}" + (f" ± {scale * score['stderr']:.1f}" if score["stderr"] is not None else "")
+    digits = 2 if score.get("unit") and abs(score["value"]) < 10 else 1
+    return f"{scale * score['value']:.{digits}f}" + (f" ± {scale * score['stderr']:.{digits}f}" if score["stderr"] is not None else "")

@@ -40,6 +40,9 @@ class Task:
     the training split}; None: a benchmark without one (prior.py). parse: a model's text, and the item's options where it has some → the answer it means, None where it means none. score: (parsed, what is accepted) → [0, 1].
     more: further metrics from all predictions under one control, each with `parsed` and `score` beside what is stored (scores.py). split: the one that is meant where none is named.
     files: where `vlmjax data sources` tells what it needs.
+
+    upload: of a benchmark whose answers only a server has, (data_dir, split, predictions under one control) → the text of the file that it takes (uploads.py). Its items have no answer, so that it has
+    no `score`, no `metric` and no prior.
     """
 
     name: str
@@ -48,13 +51,14 @@ class Task:
     prior: Callable[[str], dict[str, str]] | None
     parse: Callable[..., str | None]
     parser: str
-    score: Callable[[str, Sequence[str]], float]
+    score: Callable[[str, Sequence[str]], float] | None
     metric: str
     max_new_tokens: int = 0
     choices: tuple[str, ...] = ()
     more: Callable[[Sequence[Mapping[str, Any]]], dict[str, dict[str, Any]]] = lambda rows: {}
     split: str = "test"
     files: str = ""
+    upload: Callable[[str, str, Sequence[Mapping[str, Any]]], str] | None = None
 
     def read(self, data_dir: str, split: str = "") -> tuple[Source, Sequence[Item]]:
         """Of a split, the task's own unless one is named."""

@@ -1,7 +1,7 @@
 """Right and wrong answers with their images, and what the model said to the same question without seeing."""
 from collections.abc import Callable
 
-from vlmjax.evaluate.lot import choose
+from vlmjax.evaluate import lot
 from vlmjax.report import heat, numbers
 from vlmjax.report.html import Html, el, join, note, section
 from vlmjax.report.picture import picture
@@ -14,11 +14,11 @@ ImageOf = Callable[[str, str], bytes | None]
 
 def answer(label: str, row: dict, css: str) -> Html:
     """What was answered, with a mark, so that right and wrong do not hang on a colour."""
-    return el("div", el("dt", label), el("dd", row.get("prediction") or "nothing", " ✓" if row.get("correct") else " ✗", class_=css))
+    return el("div", el("dt", label), el("dd", row.get("prediction") or "nothing", heat.mark(row), class_=css))
 
 
 def card(row: dict, blind: dict | None, png: bytes | None, kind: str) -> Html:
-    right = bool(row.get("correct"))
+    right = lot.right(row)
     question = str(row.get("question", ""))
     answers = [el("div", el("dt", "expected"), el("dd", row.get("answer"))), answer("answered", row, "good" if right else "bad"),
                answer("blind", blind, "muted") if blind else None]
@@ -43,11 +43,11 @@ def filters(name: str, kinds: list[str]) -> list[Html]:
 def task_gallery(name: str, number: int, rows: list[dict], maps: dict, image_of: ImageOf | None) -> Html | None:
     """The cards of one task; from the second task on they start folded."""
     real = [row for row in rows if row.get("control", "real") == "real"]
-    if not real:
+    if not real or "correct" not in real[0]:  # what is right is known to a server
         return None
     blind = {row.get("id"): row for row in rows if row.get("control") == "blind"}
-    wrong, right = [row for row in real if not row.get("correct")], [row for row in real if row.get("correct")]
-    shown = choose(wrong, EACH) + choose(right, EACH)
+    wrong, right = [row for row in real if not lot.right(row)], [row for row in real if lot.right(row)]
+    shown = lot.choose(wrong, EACH) + lot.choose(right, EACH)
     kinds = sorted({str(row["kind"]) for row in shown if row.get("kind")})
     cards = [card(row, blind.get(row.get("id")), image_of(name, row["image"]) if image_of and row.get("image") is not None else None,
                   f"k{kinds.index(str(row['kind']))}" if row.get("kind") else "") for row in shown]

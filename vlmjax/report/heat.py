@@ -2,6 +2,8 @@
 import base64
 import math
 
+from vlmjax.evaluate import lot
+from vlmjax.report import numbers
 from vlmjax.report.html import Html, el, join, note
 from vlmjax.report.picture import picture, source
 
@@ -30,14 +32,20 @@ def per_cent(log_probability: float) -> str:
     return f"{value:.1f} %" if value >= 0.1 else "under 0.1 %"
 
 
+def mark(row: dict) -> str:
+    """Right, wrong, or how much of a full score."""
+    score = float(row.get("correct") or 0)
+    return f" ({numbers.percent(score)})" if 0 < score < 1 else " ✓" if score else " ✗"
+
+
 def card(row: dict, found: dict) -> Html:
     question, falls = str(row.get("question", "")), [fall for line in found["falls"] for fall in line]
-    facts = [("answered", join(row.get("prediction"), " ✓" if row.get("correct") else " ✗")), ("probability", per_cent(found["log_probability"])),
+    facts = [("answered", join(row.get("prediction"), mark(row))), ("probability", per_cent(found["log_probability"])),
              ("one replaced", f"{per_cent(found['log_probability'] - max(falls))} at worst"), ("all replaced", per_cent(found["all_replaced"]))]
     view = base64.b64decode(found["view"])  # what the model saw, which need not be the whole image
     return el("li", el("div", picture(view, question), drawing(found["falls"], view, question), class_="pair"),
               el("div", el("p", question, class_="question"), el("dl", [el("div", el("dt", name), el("dd", value)) for name, value in facts])),
-              class_=f"answer mapped {'right' if row.get('correct') else 'wrong'}")
+              class_=f"answer mapped {'right' if lot.right(row) else 'wrong'}")
 
 
 def maps(rows: list[dict], found: dict) -> Html | None:

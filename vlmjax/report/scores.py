@@ -14,6 +14,7 @@ CONTROLS = {   # in the order of the columns: from no picture to the right pictu
     "caption": ("caption", "the model reads a caption in place of the image"),
     "real": ("right image", "the model is shown the image the question is about"),
 }
+SHARES = ("accuracy", "exact_match")   # measures that are the share of right answers
 NOT_LOOKING = ("prior", "blind", "noimage", "noise")   # what is right here was right without the picture
 
 
@@ -21,20 +22,24 @@ def ordered(task: Task) -> list[str]:
     return [name for name in CONTROLS if name in task.controls] + [name for name in task.controls if name not in CONTROLS]
 
 
+def is_fraction(score: dict) -> bool:
+    """A measure that has a unit is none, whatever its value."""
+    return not score.get("unit") and numbers.is_number(score.get("value")) and 0 <= score["value"] <= 1
+
+
 def value(score: dict) -> str:
-    """Fractions as per cent; another measure as it is."""
+    """Fractions as per cent; another measure as it is, with its unit."""
     number = score.get("value")
     if not numbers.is_number(number) or not math.isfinite(number):
         return numbers.DASH
-    return numbers.percent(number) if 0 <= number <= 1 else numbers.short(number)
+    return numbers.percent(number) if is_fraction(score) else " ".join(filter(None, (numbers.short(number), score.get("unit"))))
 
 
 def error(score: dict) -> str | None:
     number = score.get("stderr")
     if not numbers.is_number(number):
         return None
-    fraction = numbers.is_number(score.get("value")) and 0 <= score["value"] <= 1
-    return f"± {100 * number:.1f}" if fraction else f"± {numbers.short(number, 2)}"
+    return f"± {100 * number:.1f}" if is_fraction(score) else f"± {numbers.short(number, 2)}"
 
 
 def guessed(task: Task) -> dict | None:
@@ -87,14 +92,14 @@ def headline(run: Run) -> Html:
         return el("section", note("No results yet: nothing has been evaluated in this run. ", el("code", "vlmjax evaluate"),
                                   " scores it with its controls."), id="headline", class_="panel")
     score = task.score("real")
-    if not 0 <= (score.get("value") if numbers.is_number(score.get("value")) else -1) <= 1:
+    if not is_fraction(score):
         return el("section", el("div", el("p", value(score), class_="score"), el("p", f"{task.metric} on {task.name}")),
                   id="headline", class_="panel")
     return el(
         "section",
         el("div",
            el("p", f"{100 * score['value']:.1f}", el("small", " %"), class_="score"),
-           el("p", f"of {numbers.count(score.get('n'))} answers on {task.name} are right", class_="score-of"),
+           el("p", f"of {numbers.count(score.get('n'))} answers on {task.name} are right" if task.metric in SHARES else f"{task.metric} of {numbers.count(score.get('n'))} answers on {task.name}", class_="score-of"),
            el("p", verdict(task), class_="verdict")),
         bars(task), id="headline", class_="panel headline")
 
@@ -115,7 +120,7 @@ def table(task: Task) -> Html:
         cells = []
         for name in controls:
             score = scores[name]
-            full = 100 * score["value"] if score and numbers.is_number(score.get("value")) and 0 <= score["value"] <= 1 else 0
+            full = 100 * score["value"] if score and is_fraction(score) else 0
             cells.append(el("td", None if score is None else [
                 value(score), el("small", error(score), None if one_size else f" n = {numbers.count(score.get('n'))}"),
                 el("i", style=f"--part:{full:.1f}%")] if score else numbers.DASH, class_="n real" if name == "real" else "n"))

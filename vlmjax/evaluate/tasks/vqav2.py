@@ -4,8 +4,8 @@
     vqav2/v2_mscoco_val2014_annotations.json             ten answers to each
     vqav2/val2014                                        COCO's images
 
-LLaVA 1.5 reports the split test-dev, whose answers only a server has, and puts its answers through the EvalAI processor before it submits them; so does `accuracy`, and `accuracy/raw` does not: there
-"Yes" is wrong where all ten people say "yes". A model may have seen the images: COCO's train2017 holds those of val2014 that are not in val2017.
+LLaVA 1.5 reports the split test-dev, whose answers only a server has (vqav2_upload.py), and puts its answers through the EvalAI processor before it submits them; so does `accuracy`, and `accuracy/raw`
+does not: there "Yes" is wrong where all ten people say "yes". A model may have seen the images: COCO's train2017 holds those of val2014 that are not in val2017.
 """
 import sys
 from collections.abc import Sequence
