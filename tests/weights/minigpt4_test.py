@@ -1,6 +1,8 @@
 """MiniGPT-4's published parts, joined: what its authors' code computes of them, vlmjax computes. The pickles need torch (extra [torch]), which the tests do not install: then these are skipped."""
+import dataclasses
 import importlib.util
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ from vlmjax import pretrained
 from vlmjax.__main__ import main
 from vlmjax.data.conversation import TEMPLATES
 from vlmjax.errors import UserError
+from vlmjax.models import projector, qformer, vit
 from vlmjax.weights import blip2, minigpt4, store, table
 
 LANGUAGE, BLIP2 = "tests/golden/llama/model", "tests/golden/blip-2/model"
@@ -65,7 +68,16 @@ def test_it_is_written_for_transformers_and_read_back(whole, tmp_path, capsys):
     assert first.parts["encoder"].config == again.parts["encoder"].config and again.parts["encoder"].config.final_eps == 1e-5
     np.testing.assert_array_equal(image_tokens(first), image_tokens(again))
     assert main(["convert", f"--model={whole / 'llama2'}", f"--to={tmp_path}/no"]) == 2  # transformers has no class
+    assert main(["convert", "--model=a,b", f"--to={tmp_path}/no", "--as=blip-2"]) == 2 and "under their own names" in capsys.readouterr().err
     assert main(["parity", f"--model={whole / 'vicuna'}"]) == 2 and "is a minigpt4 in its authors' own layout" in capsys.readouterr().err
+
+
+def test_a_template_that_is_not_one_of_ours_is_named(whole, tmp_path):
+    shutil.copytree(whole / "vicuna", tmp_path / "other")
+    config = json.loads((tmp_path / "other" / "config.json").read_text())
+    (tmp_path / "other" / "config.json").write_text(json.dumps(config | {pretrained.TEMPLATE: "minigpt5"}))
+    with pytest.raises(UserError, match="config.json: vlmjax_template 'minigpt5' is not one of "):
+        pretrained.find(tmp_path / "other").chat_template()
 
 
 def test_without_a_language_model_it_is_one_to_start_from(parts, tmp_path, capsys):
@@ -132,6 +144,19 @@ def test_what_the_authors_leave_is_left_and_named():
     again = minigpt4.of_file({"query_tokens": np.ones((1, 2, 64))}, "again")
     with pytest.raises(UserError, match="file \\+ again: have no encoder"):
         minigpt4.join([part, again])
+
+
+def test_sizes_of_the_published_files():
+    """39 of EVA's 40 blocks; what no shape says is as the authors' code builds it, so that the variants are these."""
+    empty = lambda *shape: np.broadcast_to(np.float16(0), shape)
+    eva = {"cls_token": empty(1, 1, 1408), "pos_embed": empty(1, 257, 1408), "patch_embed.proj.weight": empty(1408, 3, 14, 14), **{f"blocks.{i}.mlp.fc1.weight": empty(6144, 1408) for i in range(40)}}
+    bert = {"query_tokens": empty(1, 32, 768), **{f"Qformer.bert.encoder.layer.{i}.intermediate_query.dense.weight": empty(3072, 768) for i in range(12)}}
+    tensors, sizes, _ = minigpt4.join([minigpt4.of_file(eva, "eva"), minigpt4.of_file(bert, "blip2")])
+    assert sizes == {"encoder": dataclasses.replace(vit.VARIANTS["eva-g14-hf"], final_eps=1e-5), "projector": qformer.VARIANTS["qformer"]}
+    assert sum(".mlp.fc1.weight" in name for name in tensors) == 39
+    linear = {"llama_proj.weight": empty(4096, 5632), "llama_proj.bias": empty(4096)}
+    tensors, sizes, _ = minigpt4.join([minigpt4.of_file(eva, "eva"), minigpt4.of_file(linear, "linear"), minigpt4.Part("llama2", {}, {"decoder": None})])
+    assert sizes["projector"] == projector.VARIANTS["linear-join4"] and tensors["ln_vision.weight"].min() == 1 and not tensors["ln_vision.bias"].any()
 
 
 def test_the_last_of_several_counts(parts):
