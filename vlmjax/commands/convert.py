@@ -25,9 +25,10 @@ def main(argv: list[str]) -> None:
     if target.exists() and any(target.iterdir()):
         raise UserError(f"--to: {target} is not empty; nothing was written")
     source = common.run_directory(args.model)
-    if args.family and (pickles.claims(source) or "," in args.model):
+    several = "," in args.model and not source.exists()
+    if args.family and (several or pickles.claims(source)):
         raise UserError("--as: pickles and parts are written under their own names; convert what was written of them")
-    if "," in args.model and not source.exists():
+    if several:
         print(f"{target}: {_join(args.model.split(','), target)}")
     elif pickles.claims(source):
         count, left = pickles.convert(source, target)
