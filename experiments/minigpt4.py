@@ -7,7 +7,15 @@ Needs in DATA: laion/ and cc_sbu/, the shards that MiniGPT-4's dataset/README_1_
 Arguments: `7b`, `13b`, `llama2-7b`; `tiny` is the first two stages on the tiny checkpoints of tests/golden, for tests.
 Source:   Vision-CAIR/MiniGPT-4: train_configs/minigpt4_stage1_pretrain.yaml, minigpt4_stage2_finetune.yaml and their minigpt4_llama2_ siblings, minigpt4/models/minigpt4.py, common/optims.py, runners/runner_base.py. Encoder and
           Q-Former are those of blip2_pretrained_flant5xxl, from transformers' conversion of it.
-Differs:  the norm behind the encoder has transformers' epsilon of 1e-6, MiniGPT-4's 1e-5. bfloat16 for float16, and for the float32 of the Q-Former. The rate warms up from 0, not 1e-6, and its cosine begins behind the warm-up at the full
+Authors' own files instead (pickles: pip install 'vlmjax[torch]'; the first two are LAVIS's, MiniGPT-4's own and Vicuna v0 those that its README links to; Vicuna's directory with safetensors):
+          vlmjax convert --model=eva_vit_g.pth,blip2_pretrained_flant5xxl.pth --to=weights/seeing
+          vlmjax train --config=experiments/minigpt4.py:7b --workdir=runs/minigpt4-7b --data_dir=DATA --config.model.encoder.variant= --config.model.encoder.weights=weights/seeing --config.model.projector.weights=weights/seeing
+          The published model, whole, to chat with, evaluate or convert:
+          vlmjax convert --model=eva_vit_g.pth,blip2_pretrained_flant5xxl.pth,prerained_minigpt4_7b.pth,weights/vicuna-7b --to=weights/minigpt4-7b
+          (13b: pretrained_minigpt4.pth and Vicuna 13B; llama2-7b: eva_vit_g.pth,pretrained_minigpt4_llama2_7b.pth and Llama 2 chat.) From a linear layer of the first stage (their checkpoint_N.pth) joined the same way into weights/minigpt4-7b
+          the second stage alone is the train command with --config.run='("instruct",)' and weights/minigpt4-7b for weights/seeing.
+Differs:  from transformers' conversion the norm behind the encoder has the epsilon 1e-6, MiniGPT-4's is 1e-5 (and is, from the authors' files). In `llama2-7b` it is BLIP-2's; MiniGPT-4 without a Q-Former loads none, and its norm
+          is ones and zeros (and is, with --config.model.encoder.weights a Llama 2 model joined as above). bfloat16 for float16, and for the float32 of the Q-Former. The rate warms up from 0, not 1e-6, and its cosine begins behind the warm-up at the full
           rate, where MiniGPT-4's counts from step 0: 1e-4 to 8e-5 here, 9.7e-5 to 8e-5 there; 3e-5 to 1e-5, 2.8e-5 to 1e-5. Captions of the first stage stay as they are written (no lower case, no
           dropping of punctuation) and none is cut: one longer than its row is left out and counted (preflight refuses more than 1 %), where MiniGPT-4 cuts at 50 words and 32 tokens, in the second
           stage at 160. The loss is the mean over all supervised tokens of the batch, not the mean of four devices' means. The first stage draws examples by the shares 115 : 14, not batches. An

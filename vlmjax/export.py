@@ -42,6 +42,8 @@ def write(bundle: Bundle, directory: epath.PathLike, what: str | None = None) ->
         tokenizer = tokenizer.with_tokens([IMAGE_MARK])
         mine, sizes["decoder"] = _with_row(mine, sizes["decoder"], tokenizer)
         remarks.append(f"{tokenizer.text_of(tokenizer.image)} was added to its tokenizer as {tokenizer.image}")
+    if remark := family.remark(sizes):
+        remarks.append(remark)
     ids = {"bos_token_id": tokenizer.bos, "eos_token_id": tokenizer.eos, "pad_token_id": tokenizer.pad}
     pads = bundle.layout is not None and bundle.layout.resize == "pad"
     config = (llava.original_config(sizes, pads) if original else family.config(sizes)) | {"dtype": "float32"}

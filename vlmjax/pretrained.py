@@ -23,7 +23,7 @@ from vlmjax import files, param_rules, stacks, weights
 from vlmjax.bundle import Bundle
 from vlmjax.data import chat_template
 from vlmjax.data import tokenizer as tokenizers
-from vlmjax.data.conversation import RAW, Template
+from vlmjax.data.conversation import RAW, TEMPLATES, Template
 from vlmjax.errors import UserError
 from vlmjax.layout import ImageLayout
 from vlmjax.models import projector
@@ -35,6 +35,7 @@ from vlmjax.weights import gguf, hub, image_processor, llava, statistics, store
 from vlmjax.weights.family import CARRIED
 
 CONFIG, TOKENIZER = "config.json", "tokenizer.json"
+TEMPLATE = "vlmjax_template"  # key of a published checkpoint's config.json that names a template of ours: Jinja cannot say all that one of them does
 FORMAT = "vlmjax-model"
 SIZES = {"encoder": ViTConfig, "projector": projector.ProjectorConfig, "decoder": DecoderConfig, "text_tower": TextConfig}
 
@@ -68,6 +69,10 @@ class Checkpoint:
         """How the checkpoint lays out a conversation, None where it does not say."""
         if not self.family:
             return self.template
+        if name := self.config.get(TEMPLATE):
+            if name not in TEMPLATES:
+                raise UserError(f"{self.where}: {TEMPLATE} {name!r} is not one of {', '.join(TEMPLATES)}")
+            return TEMPLATES[name]
         source = self.file.metadata.get("tokenizer.chat_template") if self.file else chat_template.read(self.directory)
         tokenizer = self.tokenizer()
         texts = [tokenizer.text_of(id_) if id_ is not None else "" for id_ in (tokenizer.bos, tokenizer.eos)]

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.golden import minigpt4 as golden
 from vlmjax import config as configs
 from vlmjax import param_rules, pretrained, sharding
 from vlmjax.__main__ import main
@@ -70,6 +71,27 @@ def test_two_steps_of_both_stages(data, tmp_path, capsys):
     again, known = pretrained.load(tmp_path / "out"), language["decoder/embed"].shape[0]
     assert (again.template.marks, again.template.end, again.template.stops) == (("<Img>", "</Img>"), "###", True)
     np.testing.assert_array_equal(again.logits("What?<image>", [image])[:, :known], model.logits("What?<image>", [image]))
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_it_begins_with_the_authors_own_files(data, tmp_path, capsys, whole):
+    """As the recipe's docstring has it: encoder and Q-Former alone, or with the linear map of the first stage for the second one. Tensors as the pickles have them."""
+    for name, tensors in (("eva", golden.eva()), ("blip2", golden.blip2()), ("linear", golden.linear())):
+        store.save(tmp_path / name, tensors)
+    models = [str(tmp_path / name) for name in ("eva", "blip2", "linear")[: 2 + whole]] + [LANGUAGE] * whole
+    assert main(["convert", f"--model={','.join(models)}", f"--to={tmp_path}/parts"]) == 0
+    command = ["train", "--config=experiments/minigpt4.py:tiny", f"--workdir={tmp_path}/run", f"--data_dir={data}", "--config.run=('instruct',)", "--config.model.encoder.variant="]
+    assert main([*command, *(f"--config.model.{name}.weights={tmp_path}/parts" for name in ("encoder", "projector"))]) == 0, capsys.readouterr().err
+    assert ("new: linear_0, as its language model is another" in capsys.readouterr().out) != whole
+    trained, before = pretrained.find(tmp_path / "run"), pretrained.find(tmp_path / "parts")
+    assert trained.sizes["encoder"].final_eps == 1e-5
+    after = trained.arrays()
+    for path, leaf in before.arrays().items():
+        if not path.startswith(("decoder/", "projector/linear_0/")):
+            np.testing.assert_array_equal(after[path], leaf, path)
+    if whole:
+        moved = np.abs(after["projector/linear_0/kernel"] - golden.linear()["llama_proj.weight"].T).max()
+        assert 0 < moved < 1e-3
 
 
 @pytest.mark.parametrize("arg, language, learns, tokens", [("7b", 6_738_415_616, 3_149_824, 32), ("13b", 13_015_864_320, 3_937_280, 32), ("llama2-7b", 6_738_415_616, 4 * 1408 * 4096 + 4096, 64)])

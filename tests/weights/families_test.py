@@ -36,7 +36,9 @@ def model(name, layout=""):
         sizes["projector"] = ProjectorConfig(depth=1)
     abstract = stacks.expand(build.abstract_params(pretrained.modules(sizes, jnp.float32, name)))
     draw = np.random.default_rng(0)
-    return family, abstract, {path: draw.normal(size=leaf.shape).astype(np.float32) for path, leaf in abstract.items()}
+    arrays = {path: draw.normal(size=leaf.shape).astype(np.float32) for path, leaf in abstract.items()}
+    unnamed = {path for entry in table.expand(family.layouts.get(layout, ()), abstract) if not entry.foreign for path in entry.paths}
+    return family, abstract, {path: np.zeros_like(array) if path in unnamed else array for path, array in arrays.items()}
 
 
 def same(a, b):

@@ -17,6 +17,8 @@ def main(argv: list[str]) -> None:
     model = pretrained.load(directory)
     if not model.family:
         raise UserError(f"--model: {args.model} is vlmjax's own format, which nothing else reads; write it with `vlmjax convert` and compare that")
+    if (kind := pretrained.find(directory).config["model_type"]) != model.family:
+        raise UserError(f"--model: {args.model} is a {kind} in its authors' own layout, which transformers does not read; write it with `vlmjax convert` and compare that")
     if lacking := [name for name in FAMILIES[model.family].components if name not in model.parts]:
         raise UserError(f"--model: of {args.model} vlmjax reads {' and '.join(model.parts)} alone and computes no {' and '.join(lacking)}, so there is no whole to compare")
     rows = table.compare(ours.run(model, cases), reference.run(str(directory), model.family, cases))

@@ -23,7 +23,7 @@ class ViTConfig:
     final_norm: one after the last. qkv_bias: which of the three projections have a bias. feature_layer: the output that a
     language model reads, as in transformers' `hidden_states`: -1 the last block, -2 the one before. mean, std: of the pixels
     it was trained on, per channel, of values in [0, 1]. layer_scale: what the gains begin with that each layer has for what its attention and its MLP add
-    (arXiv:2103.17239), None: it has none. lora: adapters of its projections.
+    (arXiv:2103.17239), None: it has none. lora: adapters of its projections. final_eps: epsilon of the final norm, None: that of the others.
     """
 
     projections: ClassVar = (*ATTENTION, "mlp/up", "mlp/down")
@@ -46,6 +46,7 @@ class ViTConfig:
     std: tuple[float, float, float] = ImageLayout.std
     layer_scale: float | None = None
     lora: LoRAConfig | None = None
+    final_eps: float | None = None
 
     @property
     def tokens_per_image(self) -> int:
@@ -144,7 +145,7 @@ class ViT(nn.Module):
         stack = Stack(block, self.segments, self.unroll, self.remat, name="layers")
         x, _ = stack(name_axes(x, "batch", "length", "embed"), asked=1 if self.asked_only else None)
         if c.final_norm and sum(self.segments) == c.layers:
-            x = layer_norm(c.eps, self.dtype, "final_norm")(x)
+            x = layer_norm(c.eps if c.final_eps is None else c.final_eps, self.dtype, "final_norm")(x)
         return x
 
     def everything(self) -> jax.Array:

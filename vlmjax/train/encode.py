@@ -68,10 +68,11 @@ def depends_on(stage: build.Stage, digest: str, data: Pipeline) -> dict[str, Any
     layout = dataclasses.asdict(data.processor.layout)
     layout = {key: value for key, value in layout.items() if key not in ("shuffle", "tokens") and (key, value) != ("tiles", 1)}  # a key does not name the tiles of a layout that cuts nothing
     module = stage.encoder.module
+    config = {key: value for key, value in dataclasses.asdict(module.config).items() if (key, value) != ("final_eps", None)}  # nor an epsilon that it has from the other norms
     made_by = {"device": stage.mesh.devices.flat[0].device_kind, **{name: importlib.metadata.version(name) for name in ("jaxlib", "pillow")}}
     read = stage.shape.features.patches
     beside = {} if read == module.config.tokens_per_image else {"tokens": read}  # a class token
-    return {"format": FORMAT, "encoder_sha256": digest, "config": dataclasses.asdict(module.config), "blocks": sum(module.segments), "layout": layout, **beside,
+    return {"format": FORMAT, "encoder_sha256": digest, "config": config, "blocks": sum(module.segments), "layout": layout, **beside,
             "compute": stage.shape.features.dtype.name, "made_by": made_by}
 
 

@@ -60,7 +60,8 @@ class Family:
     written. defaults: of the keys at the top of config.json. ignored: patterns of tensors that hold no parameter. others: patterns of the tensors of language models that are not ours,
     and of what leads to them; `sizes` then has no decoder, and these are left. aliases: tensors that
     repeat another one, and must equal it. image_key: under which config.json has the
-    id of the image token. misfit: of sizes, why nobody else's code computes them under this name; empty where it does. A leaf that a table calls `carried/…` is in the files but computed with by no component:
+    id of the image token. misfit: of sizes, why nobody else's code computes them under this name; empty where it does. remark: of sizes, what
+    those who read it compute a little otherwise; empty where nothing. A leaf that a table calls `carried/…` is in the files but computed with by no component:
     it is kept, if it is there, for writing only."""
 
     name: str
@@ -74,17 +75,18 @@ class Family:
     aliases: tuple[tuple[str, str], ...] = ()
     image_key: str = ""
     misfit: Callable[[Mapping[str, Any]], str] = lambda sizes: ""
+    remark: Callable[[Mapping[str, Any]], str] = lambda sizes: ""
 
     def read(self, tensors: Mapping[str, np.ndarray], abstract: Mapping[str, Any], where: str) -> dict[str, np.ndarray]:
         """{name: tensor} of a checkpoint → {path by layer: view}, in whichever layout fits the file best."""
         def misfit(entries):
-            names = {e.foreign for e in table.expand(entries, abstract)}
+            names = table.names(table.expand(entries, abstract))
             return len(names - set(tensors)) - len(names & set(tensors))
 
         layout = min(self.layouts.values(), key=misfit)
         carried = {path: tensors[entry.foreign] for entry in layout for path in entry.paths if path.startswith(CARRIED) and entry.foreign in tensors}
         abstract = {**abstract, **carried}
-        names = {entry.foreign for entry in table.expand(layout, abstract)}
+        names = table.names(table.expand(layout, abstract))
         left = () if any(path.startswith("decoder/") for path in abstract) else self.others
         for copy, original in () if left else self.aliases:
             if copy in tensors and copy not in names and original in tensors:

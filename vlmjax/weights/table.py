@@ -4,6 +4,8 @@ A line of a table says where a tensor goes and how it lies there; `{i}` stands f
 
     Entry("model.layers.{i}.self_attn.q_proj.weight", "decoder/layers/{i}/attention/q/kernel", LINEAR)
 
+A leaf for which a layout has no tensor, since it is zero there, has a line with an empty name.
+
 Reading makes views: nothing is copied before a device asks for its part of it.
 """
 import dataclasses
@@ -70,7 +72,7 @@ class Deferred:
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """One tensor of a file and the leaf it becomes; several leaves where the file joins them along its first axis (fused q, k, v)."""
+    """One tensor of a file and the leaf it becomes; several leaves where the file joins them along its first axis (fused q, k, v). foreign: empty for a leaf of zeros that the file leaves out."""
 
     foreign: str
     ours: str | tuple[str, ...]
@@ -89,7 +91,7 @@ class Entry:
 
 def prefixed(entries: Iterable[Entry], foreign: str, ours: str = "") -> tuple[Entry, ...]:
     """The same table under other prefixes."""
-    return tuple(Entry(foreign + e.foreign, tuple(ours + path for path in e.paths), e.form) for e in entries)
+    return tuple(Entry(e.foreign and foreign + e.foreign, tuple(ours + path for path in e.paths), e.form) for e in entries)
 
 
 def both(foreign: str, ours: str, form: Form = AS_IS, leaf: str = "scale") -> tuple[Entry, ...]:
@@ -111,6 +113,11 @@ def expand(entries: Iterable[Entry], paths: Iterable[str]) -> list[Entry]:
     return out
 
 
+def names(entries: Iterable[Entry]) -> set[str]:
+    """Of the tensors that a file has."""
+    return {entry.foreign for entry in entries if entry.foreign}
+
+
 def read(tensors: Mapping[str, np.ndarray], entries: Sequence[Entry], abstract: Mapping[str, Any], where: str, ignored: Sequence[str] = ()) -> dict[str, np.ndarray]:
     """{path by layer: view} of all leaves of `abstract` ({path by layer: has .shape}), from the tensors of a checkpoint.
 
@@ -120,7 +127,7 @@ def read(tensors: Mapping[str, np.ndarray], entries: Sequence[Entry], abstract: 
     table = expand(entries, abstract)
     if silent := set(abstract) - {path for entry in table for path in entry.paths}:
         raise AssertionError(f"the name table has no line for {min(silent)}")
-    known = {entry.foreign for entry in table}
+    known = names(table)
     missing = sorted(known - set(tensors))
     extra = sorted(name for name in set(tensors) - known if not any(re.fullmatch(pattern, name) for pattern in ignored))
     if missing or extra:
@@ -128,6 +135,9 @@ def read(tensors: Mapping[str, np.ndarray], entries: Sequence[Entry], abstract: 
     out = {}
     for entry in table:
         shapes = [tuple(abstract[path].shape) for path in entry.paths]
+        if not entry.foreign:
+            out |= {path: np.zeros(shape, np.float32) for path, shape in zip(entry.paths, shapes)}
+            continue
         forms = [entry.form.foreign(shape) for shape in shapes]
         want = (sum(form[0] for form in forms), *forms[0][1:]) if len(forms) > 1 else forms[0]
         tensor = tensors[entry.foreign]
@@ -148,6 +158,10 @@ def write(by_layer: Mapping[str, np.ndarray], entries: Sequence[Entry]) -> dict[
     """The inverse of `read`: {name in the file: array}, for the entries whose leaves are all there."""
     out = {}
     for entry in expand(entries, by_layer):
+        if not entry.foreign:
+            if wrong := [path for path in entry.paths if np.any(by_layer[path])]:
+                raise UserError(f"{wrong[0]} is not zero, and the layout to write has no tensor for it")
+            continue
         parts = [entry.form.write(by_layer[path]) for path in entry.paths]
         out[entry.foreign] = parts[0] if len(parts) == 1 else np.concatenate(parts)
     return out
