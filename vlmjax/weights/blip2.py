@@ -78,4 +78,4 @@ def _misfit(sizes: Mapping[str, Any]) -> str:
 
 
 FAMILY = Family("blip-2", ("encoder", "projector", "decoder"), _sizes, _config, {"transformers": _LAYOUT}, DEFAULTS, ignored=llama.IGNORED, others=(r"language_(model|projection)\..*",),
-                aliases=(("language_model.lm_head.weight", "language_model.model.embed_tokens.weight"),), image_key="image_token_index", misfit=_misfit)
+                aliases=(("language_model.lm_head.weight", "language_model.model.embed_tokens.weight"),), image_key="image_token_index", text_key="text_config", misfit=_misfit)
