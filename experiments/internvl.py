@@ -5,6 +5,8 @@ Question: what does a strong public model gain from LLaVA-1.5's mixture, or, wit
 Command:  vlmjax train --config=experiments/internvl.py:1b --workdir=runs/internvl-1b --data_dir=DATA
           One tile an image, as InternVL 1.2 was trained, a sixth of the tokens: --config.stages.instruct.tiles=1 --config.stages.instruct.length=4096 --config.stages.instruct.images=8
           --config.stages.instruct.batch=16 (16 rows hold 119 examples).
+          From OpenGVLab's own layout, with its system message, M=hf://OpenGVLab/InternVL3-1B: --config.tokenizer=$M --config.model.encoder.weights=$M
+          --config.model.projector.weights=$M --config.model.decoder.weights=$M
 Needs in DATA: what `vlmjax data sources llava-665k` lists; built by `vlmjax data build`, its images are not read at every start for their sizes.
 Arguments: `1b`, `2b`, `8b`; `tiny` is the same on the tiny checkpoint of tests/golden, for tests.
 Source:   OpenGVLab/InternVL, internvl_chat/shell/internvl3.0/2nd_finetune: tiles (max_dynamic_patch), length, learning rates, decay, warmup, no drop path, about 128 examples a step, one

@@ -20,7 +20,7 @@ from vlmjax.weights.family import CARRIED, Family
 
 def write(bundle: Bundle, directory: epath.PathLike, what: str | None = None) -> str:
     """Writes weights, config, tokenizer, chat template, processor and generation config of the part of the bundle that `what` names (`clip`, `llama`,
-    `mistral`, `qwen2`, `llava`, `internvl`, `blip-2`; by default the largest one it has), adapters merged into the kernels beside them and added tokens joined to their table. config.json comes last. → what was written and who reads it, for people.
+    `mistral`, `qwen2`, `llava`, `internvl`, `internvl_chat`, `blip-2`; by default the largest one it has), adapters merged into the kernels beside them and added tokens joined to their table. config.json comes last. → what was written and who reads it, for people.
 
     transformers' LLaVA has two linear maps between its towers: with another number it is written as haotian-liu/LLaVA writes its own.
     """
@@ -47,9 +47,11 @@ def write(bundle: Bundle, directory: epath.PathLike, what: str | None = None) ->
     ids = {"bos_token_id": tokenizer.bos, "eos_token_id": tokenizer.eos, "pad_token_id": tokenizer.pad}
     pads = bundle.layout is not None and bundle.layout.resize == "pad"
     config = (llava.original_config(sizes, pads) if original else family.config(sizes)) | {"dtype": "float32"}
-    (config["text_config"] if "text_config" in config else config).update(ids)
+    (config[family.text_key] if family.text_key and not original else config).update(ids)
     if family.image_key and not original:
         config[family.image_key] = tokenizer.image
+    if family.in_config:
+        config |= _in_config(bundle, family)
     if jax.process_index() == 0:
         if original:
             tensors, tower = llava.write_original(mine, sizes["projector"].depth)
@@ -65,14 +67,15 @@ def write(bundle: Bundle, directory: epath.PathLike, what: str | None = None) ->
         if chat and "decoder" in family.components:
             files.write(directory / chat_template.FILE, chat)
         if bundle.layout and "encoder" in family.components and not original:
-            treatment = image_processor.config(bundle.layout, tiles=family.name == "internvl")
+            treatment = image_processor.config(bundle.layout, tiles=family.tiles and not family.in_config)
             files.write_json(directory / "preprocessor_config.json", treatment)
-            files.write_json(directory / "processor_config.json", _processor(family, bundle.layout, tokenizer, treatment))
+            if not family.in_config:
+                files.write_json(directory / "processor_config.json", _processor(family, bundle.layout, tokenizer, treatment))
         if "decoder" in family.components:
             files.write_json(directory / "generation_config.json", {**ids, "do_sample": False})
         files.write_json(directory / "config.json", config)
     reader = f"haotian-liu/LLaVA's own layout, its tower in {llava.TOWER}/: no class of transformers has a projector of {sizes['projector'].depth} linear maps" if original \
-        else f"transformers reads it with from_pretrained({str(directory)!r})"
+        else family.reader or f"transformers reads it with from_pretrained({str(directory)!r})"
     return "; ".join([f"{family.name}, float32", reader, *remarks])
 
 
@@ -95,11 +98,24 @@ def refuse(bundle: Bundle, family: Family) -> None:
         raise UserError(f"convert: as {family.name}: {why}, so it is not written")
     if family.name == "llava" and bundle.layout.tiles > 1:
         raise UserError(f"convert: as llava: its images are cut into up to {bundle.layout.tiles} tiles, and only InternVL's processor does so, so it is not written")
-    if family.name == "internvl":
+    if family.tiles:
         if bundle.layout.resize != "squash":
-            raise UserError(f"convert: as internvl: its images are treated by {bundle.layout.resize!r}, and InternVL's processor resizes both sides (squash), so it is not written")
+            raise UserError(f"convert: as {family.name}: its images are treated by {bundle.layout.resize!r}, and InternVL's processor resizes both sides (squash), so it is not written")
         if bundle.tokenizer.image is None or not bundle.tokenizer.around:
-            raise UserError(f"convert: as internvl: its tokenizer lacks the marks of an image ({', '.join(IMAGE_TOKENS)}), without which it was trained, so it is not written")
+            raise UserError(f"convert: as {family.name}: its tokenizer lacks the marks of an image ({', '.join(IMAGE_TOKENS)}), without which it was trained, so it is not written")
+
+
+def _in_config(bundle: Bundle, family: Family) -> dict[str, Any]:
+    """The keys of config.json that say what of other families a processor's file and a chat template say."""
+    tokenizer, template = bundle.tokenizer, bundle.template
+    if (marks := tuple(map(tokenizer.text_of, (*tokenizer.around, tokenizer.image)))) != family.in_config.marks:
+        raise UserError(f"convert: as {family.name}: the marks of an image are {', '.join(marks)} in its tokenizer, and {', '.join(family.in_config.marks)} in its code, so it is not written")
+    eos = tokenizer.text_of(tokenizer.eos) if template.eos else ""
+    written = (template.user[0] if template.first is None else template.first, template.user, template.assistant[0], template.end + eos + template.assistant[1])
+    chat = {} if template.bos or template.raw else family.in_config.chat_keys(*written)
+    if not chat:
+        raise UserError(f"convert: as {family.name}: its conversations, by the template {template.name!r}, are none that its code writes ({', '.join(family.in_config.templates)}, with any system message), so it is not written")
+    return family.in_config.image_keys(image_processor.config(bundle.layout, tiles=True)) | chat
 
 
 def _with_row(arrays: Mapping[str, np.ndarray], decoder: Any, tokenizer: Tokenizer) -> tuple[dict[str, np.ndarray], Any]:

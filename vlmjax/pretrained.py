@@ -32,7 +32,7 @@ from vlmjax.models.decoder import Decoder, DecoderConfig
 from vlmjax.models.vit import ViT, ViTConfig
 from vlmjax.train import build, settings
 from vlmjax.weights import gguf, hub, image_processor, llava, statistics, store
-from vlmjax.weights.family import CARRIED
+from vlmjax.weights.family import CARRIED, Config
 
 CONFIG, TOKENIZER = "config.json", "tokenizer.json"
 TEMPLATE = "vlmjax_template"  # key of a published checkpoint's config.json that names a template of ours: Jinja cannot say all that one of them does
@@ -62,7 +62,7 @@ class Checkpoint:
         if self.file:
             return tokenizers.from_gguf(self.file.metadata, self.where)
         if self.family:
-            return tokenizers.from_checkpoint(self.directory, self.config)
+            return tokenizers.from_checkpoint(self.directory, self.config, self.family.in_config.marks if self.family.in_config else ())
         return tokenizers.Tokenizer.load(self.directory / TOKENIZER, self.config.get("tokens"))
 
     def chat_template(self) -> Template | None:
@@ -73,7 +73,12 @@ class Checkpoint:
             if name not in TEMPLATES:
                 raise UserError(f"{self.where}: {TEMPLATE} {name!r} is not one of {', '.join(TEMPLATES)}")
             return TEMPLATES[name]
-        source = self.file.metadata.get("tokenizer.chat_template") if self.file else chat_template.read(self.directory)
+        if self.file:
+            source = self.file.metadata.get("tokenizer.chat_template")
+        elif self.family.in_config:
+            source = self.family.in_config.chat(Config(self.config, self.where))
+        else:
+            source = chat_template.read(self.directory)
         tokenizer = self.tokenizer()
         texts = [tokenizer.text_of(id_) if id_ is not None else "" for id_ in (tokenizer.bos, tokenizer.eos)]
         return chat_template.parse(str(source), str(self.directory), *texts) if source else None
@@ -112,7 +117,8 @@ def find(path: epath.PathLike) -> Checkpoint:
         if tower := llava.tower_directory(node, directory):
             node = {**node, "vision_config": files.read_json(tower / CONFIG)}
         family, sizes = weights.recognise(node, where)
-        layout = image_processor.layout(tower or directory, sizes["encoder"]) if "encoder" in sizes else None
+        given = family.in_config.images(Config(node, where, family.defaults)) if family.in_config else None
+        layout = image_processor.layout(tower or directory, sizes["encoder"], given) if "encoder" in sizes else None
         if layout and node.get("image_aspect_ratio") == "pad":
             layout = dataclasses.replace(layout, resize="pad")
         if layout and "projector" in sizes:

@@ -62,5 +62,5 @@ def test_an_image_token_that_the_vocabulary_lacks(tmp_path):
 
 
 def test_a_directory_without_a_tokenizer(tmp_path):
-    with pytest.raises(UserError, match="holds no tokenizer: neither tokenizer.json nor tokenizer.model"):
+    with pytest.raises(UserError, match="holds no tokenizer: neither tokenizer.json, nor tokenizer.model, nor vocab.json and merges.txt"):
         from_checkpoint(tmp_path)

@@ -1,7 +1,11 @@
+import json
+import pathlib
+import shutil
+
 import pytest
 
 from tests.data.tiny import TOKENIZER
-from vlmjax.data.tokenizer import Tokenizer, word_level
+from vlmjax.data.tokenizer import Tokenizer, from_checkpoint, word_level
 from vlmjax.errors import UserError
 
 
@@ -56,3 +60,45 @@ def test_tokens_with_the_names_of_internvls_marks_are_marks(tmp_path):
     again = Tokenizer.load(tmp_path / "tokenizer.json", marked.ids())
     assert (again.around, again.image, again.digest()) == (marked.around, marked.image, marked.digest())
     assert marked.transformers_config()["extra_special_tokens"]["start_image_token"] == "<img>" and "around" not in TOKENIZER.ids()
+
+
+@pytest.fixture
+def slow(tmp_path):
+    """A checkpoint with vocab.json, merges.txt and added_tokens.json in place of a tokenizer.json; its ids: tests/parity/golden_test.py."""
+    for file in (pathlib.Path(__file__).parent.parent / "golden" / "internvl_chat" / "model").glob("*.[jt][sx]*"):
+        shutil.copy(file, tmp_path)
+    return tmp_path
+
+
+def edit(file, change):
+    node = json.loads(file.read_text())
+    change(node)
+    file.write_text(json.dumps(node))
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_tokens_behind_a_vocabulary_are_special_where_the_files_say_so(slow, named):
+    """As transformers has them, whether tokenizer_config.json lists them all or only added_tokens.json does."""
+    if not named:
+        edit(slow / "tokenizer_config.json", lambda node: node.pop("added_tokens_decoder"))
+    tokenizer = from_checkpoint(slow, {}, ("<img>", "</img>", "<IMG_CONTEXT>"))
+    ids = tokenizer.encode("<tool_call>a<box><|im_end|>")
+    assert ids[0] == 333 and ids[-2:] == [337, 332] and len(ids) == 4
+    assert tokenizer.decode(ids) == "<tool_call>a" and tokenizer.decode(ids, special=True) == "<tool_call>a<box><|im_end|>"
+    assert (tokenizer.around, tokenizer.image, tokenizer.bos, tokenizer.stops) == ((334, 335), 336, None, (332, 330))
+
+
+@pytest.mark.parametrize("file, change, message", [
+    ("tokenizer_config.json", lambda node: node.update(tokenizer_class="GPT2Tokenizer"), "vocab.json and merges.txt are of a GPT2Tokenizer"),
+    ("added_tokens.json", lambda node: node.update({"<more>": 400}), "the added token '<more>' should have the id 400, and vocab.json makes it 339"),
+    ("vocab.json", lambda node: node.update({"in": node.pop("in"), "x!": node.pop("at")}), "merges.txt holds 'a t', which does not join two of its tokens"),
+])
+def test_files_of_a_vocabulary_that_do_not_fit_are_named(slow, file, change, message):
+    edit(slow / file, change)
+    with pytest.raises(UserError, match=message):
+        from_checkpoint(slow, {})
+
+
+def test_a_vocabulary_without_the_marks_of_an_image_is_refused(slow):
+    with pytest.raises(UserError, match="<IMAGE>, which stands in the place of an image, is not in the vocabulary"):
+        from_checkpoint(slow, {}, ("<img>", "</img>", "<IMAGE>"))

@@ -43,3 +43,18 @@ def test_two_steps_and_back(data, tmp_path, capsys):
     again = pretrained.load(tmp_path / "out")
     assert again.layout == model.layout and len(again.tiles(image)) == 3
     np.testing.assert_array_equal(again.logits("<image>\nHow many?", [image]), model.logits("<image>\nHow many?", [image]))
+
+
+def test_it_starts_from_opengvlabs_own_checkpoint(data, tmp_path, capsys):
+    """With the conversation that its config.json names, and ends as one that its code reads."""
+    own = "tests/golden/internvl_chat/model"
+    start = [f"--config.model.{part}.weights={own}" for part in ("encoder", "projector", "decoder")]
+    stage = [f"--config.stages.instruct.{key}" for key in ("length=256", "targets=32", "batch=8")]
+    assert main(["train", "--config=experiments/internvl.py:tiny", f"--config.tokenizer={own}", *start, *stage, f"--workdir={tmp_path}/run", f"--data_dir={data}"]) == 0, capsys.readouterr().err
+    model, before = pretrained.load(tmp_path / "run"), pretrained.load(own)
+    assert (model.layout, model.template, model.tokenizer.around) == (before.layout, before.template, before.tokenizer.around)
+    assert main(["convert", f"--model={tmp_path}/run", "--as=internvl_chat", f"--to={tmp_path}/out"]) == 0 and "out: internvl_chat, float32" in capsys.readouterr().out
+    new, old = store.load(tmp_path / "out"), store.load(own)
+    assert set(new) == set(old)
+    assert all(np.array_equal(new[name], np.asarray(old[name], np.float32)) == name.startswith("vision_model.") for name in ("vision_model.encoder.layers.1.attn.qkv.weight", "vision_model.encoder.layers.0.ls1",
+                                                                                                  "mlp1.0.weight", "language_model.model.norm.weight"))

@@ -1,19 +1,23 @@
 """Makes the golden files: tiny random checkpoints as transformers 5 writes them, and what transformers computes with them.
 
 `PYTHONPATH=. python tests/golden/make.py [FAMILY ...]` in an environment with torch and transformers 5 writes FAMILY/model/ and FAMILY/reference.npz
-next to this file; the tests read them without either. `sentencepiece` makes a tokenizer.model and its ids, and needs that package too.
+next to this file; the tests read them without either. `sentencepiece` makes a tokenizer.model and its ids, and needs that package too. `internvl_chat`, which transformers does not
+have, is computed by its own code (opengvlab.py), and needs INTERNVL=CHECKOUT.
 """
 import json
 import pathlib
 import shutil
 import sys
+import types
 
 import numpy as np
+import safetensors.torch
 import tokenizers
 import torch
 import transformers
 from tokenizers import decoders, models, normalizers, pre_tokenizers, processors, trainers
 
+from tests.golden import opengvlab
 from vlmjax.parity import cases, reference
 
 HERE = pathlib.Path(__file__).parent
@@ -196,6 +200,46 @@ def save_internvl(directory: pathlib.Path, seed: int) -> None:
     tokenizer.save_pretrained(directory)
 
 
+def save_internvl_chat(directory: pathlib.Path, seed: int) -> None:
+    """As OpenGVLab's own checkpoints, InternVL3's config.json: bfloat16, a vocabulary without tokenizer.json, a chat template that is Qwen's and not the model's. Smaller than the
+    others, for the files of all must stay small."""
+    base = json.loads(qwen2_tokenizer().backend_tokenizer.to_str())["model"]
+    added = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<tool_call>", "<img>", "</img>", "<IMG_CONTEXT>", "<box>", "</box>")
+    vocabulary = {token: id_ for token, id_ in base["vocab"].items() if token not in added}
+    ids = {token: len(vocabulary) + i for i, token in enumerate(added)}
+    special = [token for token in added if token != "<tool_call>"]
+    flags = {"lstrip": False, "normalized": False, "rstrip": False, "single_word": False}
+    roles = {"eos_token": "<|im_end|>", "pad_token": "<|endoftext|>", "additional_special_tokens": special[1:]}
+    template = "{%- if messages[0]['role'] != 'system' %}{{- '<|im_start|>system\nYou are Qwen.<|im_end|>\n' }}{%- endif %}{%- for message in messages %}{{- message.content }}{%- endfor %}"
+    rows = len(vocabulary) + len(added) + 3
+    config = {
+        "architectures": ["InternVLChatModel"], "model_type": "internvl_chat", "downsample_ratio": 0.5, "dynamic_image_size": True, "force_image_size": 16, "max_dynamic_patch": TILES,
+        "min_dynamic_patch": 1, "pad2square": False, "ps_version": "v2", "select_layer": -1, "system_message": None, "template": "internvl2_5", "tie_word_embeddings": False,
+        "torch_dtype": "bfloat16", "use_backbone_lora": 0, "use_llm_lora": 0, "use_thumbnail": True,
+        "llm_config": {"architectures": ["Qwen2ForCausalLM"], "model_type": "qwen2", "hidden_act": "silu", "hidden_size": 16, "intermediate_size": 24, "num_attention_heads": 4,
+                       "num_key_value_heads": 2, "num_hidden_layers": 2, "max_position_embeddings": 256, "max_window_layers": 70, "rms_norm_eps": 1e-6, "rope_theta": 1e6,
+                       "rope_scaling": {"factor": 2.0, "rope_type": "dynamic", "type": "dynamic"}, "sliding_window": None, "use_sliding_window": False, "vocab_size": rows,
+                       "bos_token_id": ids["<|endoftext|>"], "eos_token_id": ids["<|endoftext|>"]},
+        "vision_config": {"architectures": ["InternVisionModel"], "model_type": "intern_vit_6b", "hidden_act": "gelu", "hidden_size": 16, "intermediate_size": 24, "num_attention_heads": 2,
+                          "num_hidden_layers": 2, "image_size": 16, "patch_size": 4, "norm_type": "layer_norm", "layer_norm_eps": 1e-6, "qk_normalization": False, "qkv_bias": True,
+                          "drop_path_rate": 0.0, "use_flash_attn": False},
+    }
+    model = randomised(opengvlab.build(config), seed)
+    safetensors.torch.save_file({name: tensor.to(torch.bfloat16) for name, tensor in model.state_dict().items()}, directory / "model.safetensors", {"format": "pt"})
+    write = lambda name, value: (directory / name).write_text(value if isinstance(value, str) else json.dumps(value, indent=1, ensure_ascii=False))
+    write("config.json", config)
+    write("generation_config.json", {"eos_token_id": [ids["<|im_end|>"], ids["<|endoftext|>"]]})
+    write("vocab.json", vocabulary)
+    write("merges.txt", "\n".join(["#version: 0.2", *(" ".join(merge) for merge in base["merges"]), ""]))
+    write("added_tokens.json", ids)
+    write("special_tokens_map.json", roles)
+    write("tokenizer_config.json", {"tokenizer_class": "Qwen2Tokenizer", "add_prefix_space": False, "bos_token": None, "unk_token": None, **roles, "chat_template": template,
+                                    "added_tokens_decoder": {id_: {"content": token, **flags, "special": token in special} for token, id_ in ids.items()}})
+    write("preprocessor_config.json", {"crop_size": 16, "do_center_crop": True, "do_normalize": True, "do_resize": True, "feature_extractor_type": "CLIPFeatureExtractor",
+                                       "image_mean": [0.485, 0.456, 0.406], "image_std": [0.229, 0.224, 0.225], "resample": 3, "size": 16})
+    (directory.parent / "conversations.json").write_text(json.dumps(opengvlab.conversations(("Hermes-2", "internlm2-chat", "internvl2_5")), ensure_ascii=False))
+
+
 def save_blip2(directory: pathlib.Path, seed: int) -> None:
     """MiniGPT-4's build: a Llama behind the Q-Former."""
     tokenizer = llava_tokenizer()
@@ -216,13 +260,14 @@ def save_blip2(directory: pathlib.Path, seed: int) -> None:
     tokenizer.save_pretrained(directory)
 
 
-SAVERS = {"clip": save_clip, "llama": save_llama, "mistral": save_mistral, "qwen2": save_qwen2, "llava": save_llava, "internvl": save_internvl, "blip-2": save_blip2}
+SAVERS = {"clip": save_clip, "llama": save_llama, "mistral": save_mistral, "qwen2": save_qwen2, "llava": save_llava, "internvl": save_internvl, "internvl_chat": save_internvl_chat,
+          "blip-2": save_blip2}
 
 
 # --- choosing a seed ------------------------------------------------------------------------------------------------------------
 
 
-def complaint(directory: pathlib.Path, family: str, out: dict[str, np.ndarray]) -> str:
+def complaint(directory: pathlib.Path, family: str, out: dict[str, np.ndarray], given: types.ModuleType | types.SimpleNamespace) -> str:
     """Why these numbers would make a weak or a fragile test; empty if they would not."""
     if family == "clip":
         top = np.sort(out["logits"], axis=-1)
@@ -236,18 +281,19 @@ def complaint(directory: pathlib.Path, family: str, out: dict[str, np.ndarray]) 
         return "an answer that repeats itself"
     if all(len(ids) == reference.NEW_TOKENS for ids in answers):
         return "no answer that ends"
-    if margin(directory, family, answers) < MARGIN:
+    if margin(directory, family, answers, given) < MARGIN:
         return "a greedy step that is nearly a tie"
     return ""
 
 
-def margin(directory: pathlib.Path, family: str, answers: list[np.ndarray]) -> float:
+def margin(directory: pathlib.Path, family: str, answers: list[np.ndarray], given: types.ModuleType | types.SimpleNamespace) -> float:
     """The smallest difference of the two largest logits over all greedy steps."""
+    own = family == "internvl_chat"
     kind = {"llava": transformers.LlavaForConditionalGeneration, "internvl": transformers.InternVLForConditionalGeneration,
             "blip-2": transformers.Blip2ForConditionalGeneration}.get(family, transformers.AutoModelForCausalLM)
-    model = kind.from_pretrained(directory, attn_implementation="eager").eval()
+    model = opengvlab.Model(directory) if own else kind.from_pretrained(directory, attn_implementation="eager").eval()
     smallest = np.inf
-    for inputs, ids in zip(reference.prompts(str(directory), family, cases), answers):
+    for inputs, ids in zip((opengvlab if own else reference).prompts(str(directory), family, given), answers):
         more = torch.from_numpy(ids[None].astype(np.int64))
         inputs = inputs | {"input_ids": torch.cat([inputs["input_ids"], more], 1)}
         inputs["attention_mask"] = torch.ones_like(inputs["input_ids"])
@@ -261,12 +307,14 @@ def margin(directory: pathlib.Path, family: str, answers: list[np.ndarray]) -> f
 
 def make(family: str) -> None:
     directory = HERE / family / "model"
+    own = family == "internvl_chat"
+    given = types.SimpleNamespace(**vars(cases) | {"images": lambda: {name: cases.images()[name] for name in cases.MODEL_IMAGES}}) if own else cases
     for seed in range(1000):
         shutil.rmtree(directory.parent, ignore_errors=True)
         directory.mkdir(parents=True)
         SAVERS[family](directory, seed)
-        out = reference.run(directory, family, cases)
-        if not (problem := complaint(directory, family, out)):
+        out = (opengvlab if own else reference).run(directory, family, given)
+        if not (problem := complaint(directory, family, out, given)):
             break
         print(f"{family}: seed {seed}: {problem}")
     else:

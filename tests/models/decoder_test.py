@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from vlmjax import param_rules
+from vlmjax.errors import UserError
 from vlmjax.models import decoder, init_params
 from vlmjax.models.attention import visible
 
@@ -17,6 +18,16 @@ MODULE = decoder.Decoder(CONFIG, (1, 1))
 @functools.cache
 def params():
     return jax.jit(functools.partial(init_params, MODULE))(jax.random.key(0))
+
+
+def test_rows_in_which_the_angles_would_depend_on_the_length_are_refused():
+    """Up to there they are the same."""
+    x, positions = jax.random.normal(jax.random.key(1), (1, 6, CONFIG.width)), jnp.arange(6)[None]
+    apply = lambda module, T: module.apply({"params": params()}, x[:, :T], positions[:, :T], jnp.tril(jnp.ones((1, T, T), bool)))[0]
+    module = MODULE.clone(config=dataclasses.replace(CONFIG, dynamic=(2.0, 5)))
+    np.testing.assert_array_equal(apply(module, 5), apply(MODULE, 5))
+    with pytest.raises(UserError, match="rows of 6 tokens .length., and beyond 5 its rotary angles depend on the length"):
+        apply(module, 6)
 
 
 @pytest.mark.parametrize("segments_of_layers", [(1, 1, 1), (2, 1), (3,)], ids=str)

@@ -10,7 +10,7 @@ from vlmjax import pretrained
 from vlmjax.parity import golden, table
 
 GOLDEN = pathlib.Path(__file__).parent.parent / "golden"
-FAMILIES = ("clip", "llama", "mistral", "qwen2", "llava", "internvl", "blip-2")
+FAMILIES = ("clip", "llama", "mistral", "qwen2", "llava", "internvl", "internvl_chat", "blip-2")
 DOCUMENT = pathlib.Path(pretrained.__file__).parent / "weights" / "README.md"
 
 
@@ -43,4 +43,4 @@ def test_one_wrong_parameter_is_seen(path, monkeypatch):
 
 
 def test_the_golden_files_stay_small():
-    assert sum(file.stat().st_size for file in GOLDEN.rglob("*") if file.is_file()) < 5e6
+    assert sum(file.stat().st_size for file in GOLDEN.rglob("*") if file.is_file()) < 5.5e6

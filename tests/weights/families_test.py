@@ -23,6 +23,9 @@ CONFIGS["mistral"] = CONFIGS["llama"] | dict(model_type="mistral", sliding_windo
 CONFIGS["llava"] = dict(model_type="llava", vision_config=dict(VISION, model_type="clip_vision_model"), text_config=CONFIGS["llama"], image_token_index=39)
 CONFIGS["internvl"] = dict(model_type="internvl", image_token_id=39, text_config=CONFIGS["qwen2"] | dict(tie_word_embeddings=False),
                            vision_config=dict(VISION, model_type="internvl_vision", image_size=[8, 8], patch_size=[2, 2], attention_bias=True))
+CONFIGS["internvl_chat"] = dict(
+    model_type="internvl_chat", ps_version="v2", force_image_size=8, llm_config=dict(CONFIGS["llama"], model_type="qwen2", architectures=["Qwen2ForCausalLM"]),
+    vision_config=dict(VISION, model_type="intern_vit_6b", patch_size=2, norm_type="layer_norm", qk_normalization=False, qkv_bias=True))
 CONFIGS["blip-2"] = dict(model_type="blip-2", image_token_index=39, num_query_tokens=3, text_config=CONFIGS["llama"], vision_config=dict(VISION, model_type="blip_2_vision_model"),
                          qformer_config=dict(hidden_size=12, num_hidden_layers=4, num_attention_heads=2, intermediate_size=20))
 CASES = [(name, layout) for name in CONFIGS for layout in weights.FAMILIES[name].layouts]
@@ -139,6 +142,17 @@ def test_a_window_is_what_transformers_makes_of_the_keys(kind, keys, window):
     assert weights.recognise(family.config(sizes), "config.json") == (family, sizes)
 
 
+@pytest.mark.parametrize("name, group", [("qwen2", ""), ("internvl", "text_config"), ("internvl_chat", "llm_config")])
+def test_angles_that_change_with_the_length_are_those_of_short_rows(name, group):
+    """InternVL3's: up to max_position_embeddings they are those of theta, and what is written says the rest."""
+    keys = dict(rope_scaling={"factor": 2.0, "rope_type": "dynamic", "type": "dynamic"}, rope_theta=1e6, rope_parameters=None)
+    for length, want in ((dict(max_position_embeddings=512), 512), ({}, 32768)):
+        config = CONFIGS[name] | ({group: CONFIGS[name][group] | keys | length} if group else keys | length)
+        family, sizes = weights.recognise(config, "config.json")
+        assert (sizes["decoder"].theta, sizes["decoder"].dynamic) == (1e6, (2.0, want))
+        assert weights.recognise(json.loads(json.dumps(family.config(sizes))), "config.json") == (family, sizes)
+
+
 def test_a_mistral_config_without_the_key_has_its_default():
     assert weights.recognise({key: value for key, value in CONFIGS["mistral"].items() if key != "sliding_window"}, "config.json")[1]["decoder"].window == 4096
 
@@ -192,6 +206,13 @@ def test_a_tied_head_may_be_written_out():
     (CONFIGS["internvl"] | dict(vision_config=CONFIGS["internvl"]["vision_config"] | dict(image_size=[8, 4])), r"vision_config: image_size is \[8, 4\], and vlmjax computes only sides that are equal"),
     (CONFIGS["internvl"] | dict(downsample_ratio=0.3), "downsample_ratio is 0.3, and vlmjax computes only one over a whole number"),
     (CONFIGS["internvl"] | dict(vision_feature_layer=-2), "vision_feature_layer is -2"),
+    (CONFIGS["internvl_chat"] | dict(ps_version=None), r"ps_version is 'v1', and vlmjax computes only 'v2'"),
+    (CONFIGS["internvl_chat"] | dict(select_layer=-4), "select_layer is -4"),
+    (CONFIGS["internvl_chat"] | dict(force_image_size=12), "force_image_size is 12, and vlmjax computes only 8"),
+    (CONFIGS["internvl_chat"] | dict(pad2square=True), "pad2square is True"),
+    (CONFIGS["internvl_chat"] | dict(use_llm_lora=16), "use_llm_lora is 16"),
+    (CONFIGS["internvl_chat"] | dict(vision_config=VISION), "vision_config: norm_type is 'rms_norm', and vlmjax computes only 'layer_norm', which is InternViT-300M"),
+    (CONFIGS["internvl_chat"] | dict(llm_config=dict(architectures=["InternLM2ForCausalLM"])), "llm_config: architectures is 'InternLM2ForCausalLM', and vlmjax computes only Qwen2ForCausalLM or Llama"),
     (CONFIGS["blip-2"] | dict(qformer_config=dict(cross_attention_frequency=1)), "qformer_config: cross_attention_frequency is 1, and vlmjax computes only 2"),
     (CONFIGS["blip-2"] | dict(qformer_config=dict(num_hidden_layers=3)), "qformer_config: num_hidden_layers is 3, and vlmjax computes only an even number"),
     (CONFIGS["blip-2"] | dict(qformer_config=dict(use_qformer_text_input=True)), "qformer_config: use_qformer_text_input is True"),

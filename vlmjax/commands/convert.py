@@ -18,7 +18,7 @@ def main(argv: list[str]) -> None:
     flags = common.Flags("convert", "Writes a model as transformers reads it: weights, config, tokenizer, processor.")
     flags.add_argument("--model", required=True, help="a run's directory, a published checkpoint's directory, a GGUF file, hf://org/name, a pickle (.bin, .pth, .pt, its index), or MiniGPT-4's parts: A,B,C")
     flags.add_argument("--to", required=True, help="the directory to write; it must be empty or not there")
-    flags.add_argument("--as", dest="family", help="clip, llama, mistral, qwen2, llava, internvl or blip-2, where a model holds more than one (default: the largest)")
+    flags.add_argument("--as", dest="family", help="clip, llama, mistral, qwen2, llava, internvl, internvl_chat (OpenGVLab's own layout) or blip-2, where a model holds more than one (default: the largest)")
     args = flags.read(argv)
     common.set_up_jax()
     target = common.run_directory(args.to)

@@ -1,5 +1,5 @@
 """`vlmjax parity`: the same checkpoint computed by vlmjax and by transformers, stage by stage, on this machine."""
-from vlmjax import pretrained
+from vlmjax import export, pretrained
 from vlmjax.commands import common
 from vlmjax.errors import UserError
 from vlmjax.parity import cases, ours, reference, table
@@ -21,6 +21,8 @@ def main(argv: list[str]) -> None:
         raise UserError(f"--model: {args.model} is a {kind} in its authors' own layout, which transformers does not read; write it with `vlmjax convert` and compare that")
     if lacking := [name for name in FAMILIES[model.family].components if name not in model.parts]:
         raise UserError(f"--model: of {args.model} vlmjax reads {' and '.join(model.parts)} alone and computes no {' and '.join(lacking)}, so there is no whole to compare")
+    if FAMILIES[model.family].reader:
+        raise UserError(f"--model: transformers has no class for {model.family}; write it as {export.default(model)}, `vlmjax convert --model={args.model} --as={export.default(model)} --to=DIR`, and compare DIR, which holds the same tensors")
     rows = table.compare(ours.run(model, cases), reference.run(str(directory), model.family, cases))
     print(table.text(rows))
     if wrong := [row.stage for row in rows if not row.ok]:

@@ -2,33 +2,14 @@
 from collections.abc import Mapping
 from typing import Any
 
-from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
+from tokenizers import Tokenizer
 
-from vlmjax.data import sentencepiece
+from vlmjax.data import byte_level, sentencepiece
+from vlmjax.data.byte_level import SPLITS
 from vlmjax.errors import UserError, did_you_mean
 
 KEY = "tokenizer.ggml."
 UNUSED = 5  # fills a vocabulary up to the rows of the embedding; the other types are SentencePiece's
-
-# The published regular expressions of Llama 3 and Qwen2: they differ in how many digits stay together.
-_WORDS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}%s| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-
-
-def _split(digits: str) -> pre_tokenizers.PreTokenizer:
-    return pre_tokenizers.Sequence([pre_tokenizers.Split(Regex(_WORDS % digits), "isolated"), pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
-
-
-def _gpt2() -> pre_tokenizers.PreTokenizer:
-    return pre_tokenizers.ByteLevel(add_prefix_space=False)
-
-
-# `tokenizer.ggml.pre` → how a text is split into words before merging: the name is all that a file says about it.
-SPLITS = {
-    "gpt-2": _gpt2,
-    "llama-bpe": lambda: _split("{1,3}"),
-    "qwen2": lambda: _split(""),
-    "smollm": lambda: pre_tokenizers.Sequence([pre_tokenizers.Digits(individual_digits=True), _gpt2()]),
-}
 
 
 def backend(metadata: Mapping[str, Any], where: str) -> Tokenizer:
@@ -64,14 +45,7 @@ def _byte_level(metadata: Mapping[str, Any], tokens: list[str], types: list[int]
     pre = _name(metadata, "pre")
     if pre not in SPLITS:
         raise UserError(f"{where}: {KEY}pre is {pre!r}, which says how words are split and is not known; known: {', '.join(SPLITS)}{did_you_mean(pre, SPLITS)}")
-    merges = [tuple(merge.split(" ")) for merge in _texts(metadata, "merges", where)]
-    vocabulary = {token: i for i, token in enumerate(tokens)}
-    if wrong := next((merge for merge in merges if len(merge) != 2 or not {*merge, "".join(merge)} <= vocabulary.keys()), None):
-        raise UserError(f"{where}: {KEY}merges holds {' '.join(wrong)[:60]!r}, which does not join two of its tokens to a third; is the file damaged?")
-    out = Tokenizer(models.BPE(vocabulary, merges, ignore_merges=pre == "llama-bpe"))
-    if pre == "qwen2":
-        out.normalizer = normalizers.NFC()
-    out.pre_tokenizer, out.decoder = SPLITS[pre](), decoders.ByteLevel()
+    out = byte_level.backend({token: i for i, token in enumerate(tokens)}, _texts(metadata, "merges", where), pre, f"{where}: {KEY}merges")
     sentencepiece.add_special(out, zip(tokens, types))
     return out
 

@@ -10,12 +10,13 @@ from etils import epath
 from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
 
 from vlmjax import files
-from vlmjax.data import gguf_vocabulary, sentencepiece
+from vlmjax.data import byte_level, gguf_vocabulary, sentencepiece
 from vlmjax.data.example import IMAGE_MARK
 from vlmjax.errors import UserError
 
 SPECIALS = {"pad": "<pad>", "bos": "<s>", "eos": "</s>", "image": IMAGE_MARK}  # of our own vocabularies
 FILE, MODEL = "tokenizer.json", "tokenizer.model"
+VOCABULARY, MERGES = "vocab.json", "merges.txt"  # of checkpoints without a tokenizer.json, beside added_tokens.json
 # InternVL's, as tokenizer_config.json names them, and what they are.
 MARKS, IMAGE_TOKENS = ("start_image_token", "end_image_token", "context_image_token"), ("<img>", "</img>", "<IMG_CONTEXT>")
 
@@ -112,9 +113,10 @@ class Tokenizer:
                 raise UserError(f"tokenizer: the word {word!r} of {text.strip()!r} is not in its vocabulary of {self.vocabulary}")
 
 
-def from_checkpoint(directory: epath.PathLike, config: Mapping[str, Any] | None = None) -> Tokenizer:
+def from_checkpoint(directory: epath.PathLike, config: Mapping[str, Any] | None = None, marks: Sequence[str] = ()) -> Tokenizer:
     """The tokenizer of a published checkpoint's directory. Its roles are named by tokenizer_config.json, else by special_tokens_map.json, else by ids in
-    `config` (its config.json); the image token by `config`; further ends of an answer by generation_config.json."""
+    `config` (its config.json); the image token by `config`; further ends of an answer by generation_config.json. marks: the tokens before and behind an image and the one of
+    its place, where they are known by their texts and no file names them."""
     directory, config = epath.Path(directory), config or {}
     named = {**(files.read_json(directory / "special_tokens_map.json") or {}), **(files.read_json(directory / "tokenizer_config.json") or {})}
     backend = _published(directory, named, config)
@@ -129,11 +131,13 @@ def from_checkpoint(directory: epath.PathLike, config: Mapping[str, Any] | None 
         elif f"{role}_token" not in named:
             ids = _ids(config.get(f"{role}_token_id", text.get(f"{role}_token_id")))
             roles[role] = ids[0] if ids else None
-    roles["image"] = _image(backend, config, directory)
+    if lacking := [mark for mark in marks if backend.token_to_id(mark) is None]:
+        raise UserError(f"{directory}: {lacking[0]}, which stands {'in the place of' if lacking[0] == marks[-1] else 'beside'} an image, is not in the vocabulary")
+    roles["image"] = backend.token_to_id(marks[-1]) if marks else _image(backend, config, directory)
     ends = _ids((files.read_json(directory / "generation_config.json") or {}).get("eos_token_id")) + _ids(config.get("eos_token_id", text.get("eos_token_id")))
     known = backend.get_vocab_size(with_added_tokens=True)
-    marks = {**named, **(extra if isinstance(extra := named.get("extra_special_tokens"), Mapping) else {})}
-    around = [backend.token_to_id(text) for name in MARKS[:2] if (text := _text(marks.get(name)))]
+    texts = {**named, **(extra if isinstance(extra := named.get("extra_special_tokens"), Mapping) else {})}
+    around = [backend.token_to_id(text) for text in marks[:-1] or map(_text, map(texts.get, MARKS[:2])) if text]
     if None in around:
         raise UserError(f"{directory}: {' or '.join(MARKS[:2])} is not in the vocabulary of {FILE}")
     return Tokenizer(backend, roles, [id_ for id_ in ends if id_ < known], around if len(around) == 2 else ())
@@ -155,24 +159,51 @@ def _published(directory: epath.Path, named: Mapping[str, Any], config: Mapping[
         llama = llama and config.get("model_type") != "llava"
     elif (directory / MODEL).exists():
         backend = sentencepiece.backend((directory / MODEL).read_bytes(), str(directory / MODEL))
-        added = {int(id_): _text(token) for id_, token in (named.get("added_tokens_decoder") or {}).items()}
-        added |= {int(id_): token for token, id_ in (files.read_json(directory / "added_tokens.json") or {}).items()}
-        for id_, token in sorted(added.items()):
-            backend.add_special_tokens([tokenizers.AddedToken(token, special=True, normalized=False)])
-            if backend.token_to_id(token) != id_:
-                raise UserError(f"{directory}: the added token {token!r} should have the id {id_}, and {MODEL} makes it {backend.token_to_id(token)}")
+        _add(backend, {id_: tokenizers.AddedToken(token.content, special=True, normalized=False) for id_, token in _added(directory, named).items()}, directory, MODEL)
         llama = True
+    elif (directory / VOCABULARY).exists() and (directory / MERGES).exists():
+        backend = _of_vocabulary(directory, named)
+        _add(backend, _added(directory, named), directory, VOCABULARY)
     else:
-        raise UserError(f"{directory}: holds no tokenizer: neither {FILE} nor {MODEL}")
+        raise UserError(f"{directory}: holds no tokenizer: neither {FILE}, nor {MODEL}, nor {VOCABULARY} and {MERGES}")
     if llama:
         sentencepiece.llama_spaces(backend, bool(named.get("legacy")))
-    if not (directory / FILE).exists() or llama and {"add_bos_token", "add_eos_token"} & set(named):
+    if llama and (not (directory / FILE).exists() or {"add_bos_token", "add_eos_token"} & set(named)):
         bos, eos = (_text(named.get(f"{role}_token")) or default for role, default in (("bos", "<s>"), ("eos", "</s>")))
         for token in (bos, eos):
             if backend.token_to_id(token) is None:
                 raise UserError(f"{directory}: {token!r} is not in the vocabulary of its tokenizer")
         sentencepiece.surround(backend, bos if named.get("add_bos_token", True) else None, eos if named.get("add_eos_token") else None)
     return backend
+
+
+def _of_vocabulary(directory: epath.Path, named: Mapping[str, Any]) -> tokenizers.Tokenizer:
+    """vocab.json and merges.txt, which do not say how words are split: the tokenizer's class does."""
+    kind = str(named.get("tokenizer_class")).removesuffix("Fast")
+    if kind != "Qwen2Tokenizer":
+        raise UserError(f"{directory}: {VOCABULARY} and {MERGES} are of a {kind} (tokenizer_class), and without a {FILE} vlmjax reads only Qwen2Tokenizer's; transformers writes one: AutoTokenizer.from_pretrained(…).save_pretrained(…)")
+    vocabulary, lines = files.read_json(directory / VOCABULARY), (directory / MERGES).read_text(encoding="utf-8").split("\n")
+    return byte_level.backend(vocabulary, [line for i, line in enumerate(lines) if line and not (i == 0 and line.startswith("#version"))], "qwen2", f"{directory / MERGES}")
+
+
+def _added(directory: epath.Path, named: Mapping[str, Any]) -> dict[int, tokenizers.AddedToken]:
+    """The tokens behind a vocabulary. tokenizer_config.json says how they are found in a text; of one that only added_tokens.json has, whether it is special decides, as in transformers."""
+    special = {_text(token) for name, value in named.items() if name.endswith("_token") or name.endswith("_special_tokens") for token in (value if isinstance(value, list) else [value])
+               if isinstance(token, str | Mapping)}
+    added = {int(id_): tokenizers.AddedToken(token, special=token in special, normalized=token not in special)
+             for token, id_ in (files.read_json(directory / "added_tokens.json") or {}).items()}
+    for id_, token in (named.get("added_tokens_decoder") or {}).items():
+        how = token if isinstance(token, Mapping) else {}
+        flags = {flag: bool(how.get(flag)) for flag in ("lstrip", "rstrip", "single_word", "normalized", "special")}
+        added[int(id_)] = tokenizers.AddedToken(_text(token), **flags)
+    return added
+
+
+def _add(backend: tokenizers.Tokenizer, added: Mapping[int, tokenizers.AddedToken], directory: epath.Path, file: str) -> None:
+    for id_, token in sorted(added.items()):
+        backend.add_tokens([token])
+        if backend.token_to_id(token.content) != id_:
+            raise UserError(f"{directory}: the added token {token.content!r} should have the id {id_}, and {file} makes it {backend.token_to_id(token.content)}")
 
 
 def _text(token: Any) -> str | None:

@@ -8,6 +8,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from vlmjax.errors import UserError
 from vlmjax.models.attention import Asked, Attend, Attention, attend, rotations, take
 from vlmjax.models.lora import ATTENTION, LoRAConfig, adapt
 from vlmjax.models.parts import fan_in, look_up, name_axes, products, wide
@@ -20,7 +21,8 @@ class DecoderConfig:
     """theta: base of the rotary angles. qkv_bias: Qwen2 has them. window: of the mask of every layer (`attention.visible`): a token sees itself and the window - 1
     tokens before it; None: all before it. tied: logits are read with the embedding table. lora: adapters
     of its projections. added: (first id, how many) of the tokens whose rows lie in leaves of their own, so that they learn beside a frozen table: behind the
-    table, or in place of rows of it that no token had."""
+    table, or in place of rows of it that no token had. dynamic: (factor, S) of rotary angles that are those of theta in rows of at most S tokens, and in longer ones depend on their
+    length (transformers' rope scaling `dynamic`, in InternVL3): longer rows are refused."""
 
     projections: ClassVar = (*ATTENTION, "mlp/gate", "mlp/up", "mlp/down")
 
@@ -38,6 +40,7 @@ class DecoderConfig:
     tied: bool = False
     lora: LoRAConfig | None = None
     added: tuple[int, int] | None = None
+    dynamic: tuple[float, int] | None = None
 
     @property
     def vocabulary(self) -> int:
@@ -142,9 +145,11 @@ class Decoder(nn.Module):
 
         cache: of `init_cache`; this call fills its slots start … start+T-1 (start: i32 scalar) and attends over all S slots
         under `mask`. asked: the tokens that come out, of a stack whose last layer has a segment of its own (stack.Stack). Returns (f[B, T or A, D] after the
-        final norm, the new cache or None).
+        final norm, the new cache or None). UserError where S is more than the config's rotary angles hold for.
         """
         c = self.config
+        if c.dynamic and mask.shape[-1] > c.dynamic[1]:
+            raise UserError(f"decoder: rows of {mask.shape[-1]} tokens (length), and beyond {c.dynamic[1]} its rotary angles depend on the length (rope scaling 'dynamic'), which vlmjax does not compute")
         x, cache = self.layers(x, rotations(positions, c.theta, c.head_dim, mask.shape[-1]), mask, cache, start, asked)
         return name_axes(self.norm(x), "batch", "length", "embed"), cache
 

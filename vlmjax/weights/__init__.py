@@ -3,12 +3,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from vlmjax.errors import UserError, did_you_mean
-from vlmjax.weights import blip2, clip, internvl, llama, llava, minigpt4
+from vlmjax.weights import blip2, clip, internvl, internvl_chat, llama, llava, minigpt4
 from vlmjax.weights.family import Config, Family
 
 # `model_type` of a config.json → family
 FAMILIES: dict[str, Family] = {"clip": clip.FAMILY, "llama": llama.FAMILY, "mistral": llama.MISTRAL, "qwen2": llama.QWEN2, "llava": llava.FAMILY,
-                                "llava_llama": llava.FAMILY, "llava_mistral": llava.FAMILY, "internvl": internvl.FAMILY, "blip-2": blip2.FAMILY, minigpt4.KIND: blip2.FAMILY}
+                                "llava_llama": llava.FAMILY, "llava_mistral": llava.FAMILY, "internvl": internvl.FAMILY, "internvl_chat": internvl_chat.FAMILY,
+                                "blip-2": blip2.FAMILY, minigpt4.KIND: blip2.FAMILY}
 
 
 def recognise(config: Mapping[str, Any], where: str) -> tuple[Family, dict[str, Any]]:

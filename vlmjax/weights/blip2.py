@@ -116,4 +116,4 @@ def _remark(sizes: Mapping[str, Any]) -> str:
 
 
 FAMILY = Family("blip-2", ("encoder", "projector", "decoder"), _sizes, config, {"transformers": _TRANSFORMERS, "lavis": LAVIS}, DEFAULTS, ignored=llama.IGNORED, others=(r"language_(model|projection)\..*",),
-                aliases=(("language_model.lm_head.weight", "language_model.model.embed_tokens.weight"),), image_key="image_token_index", misfit=_misfit, remark=_remark)
+                aliases=(("language_model.lm_head.weight", "language_model.model.embed_tokens.weight"),), image_key="image_token_index", text_key="text_config", misfit=_misfit, remark=_remark)

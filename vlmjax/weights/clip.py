@@ -93,4 +93,4 @@ def _config(sizes: Mapping[str, Any]) -> dict[str, Any]:
 
 
 FAMILY = Family("clip", ("encoder", "text_tower", "contrast_head"), _sizes, _config, {"transformers": _CURRENT, "openai": _OPENAI}, {"projection_dim": 512},
-                ignored=(r"(text|vision)_model\.embeddings\.position_ids", "input_resolution", "context_length", "vocab_size"), misfit=lambda sizes: vision_misfit(sizes["encoder"]))
+                ignored=(r"(text|vision)_model\.embeddings\.position_ids", "input_resolution", "context_length", "vocab_size"), text_key="text_config", misfit=lambda sizes: vision_misfit(sizes["encoder"]))

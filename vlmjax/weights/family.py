@@ -55,13 +55,28 @@ class Config:
 
 
 @dataclasses.dataclass(frozen=True)
+class InConfig:
+    """What other families' checkpoints say in files of their own, and one's config.json or code says. marks: texts of the tokens before and behind an image, and of the one in its place.
+    images: config.json → an image processor's settings, as its file has them (image_processor.py), and image_keys the inverse. chat: config.json → the Jinja source of its conversations.
+    chat_keys: what is written at their start, around a question, before an answer and behind it → the keys that say so; empty where the code, which has `templates`, writes none like it."""
+
+    marks: tuple[str, ...]
+    images: Callable[[Config], dict[str, Any]]
+    image_keys: Callable[[Mapping[str, Any]], dict[str, Any]]
+    chat: Callable[[Config], str]
+    chat_keys: Callable[[str, tuple[str, str], str, str], dict[str, Any]]
+    templates: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True)
 class Family:
     """components: what its models are made of. sizes: config.json → {component: its config dataclass}. config: the inverse, for writing. layouts: {name: table}, of which the first is
     written. defaults: of the keys at the top of config.json. ignored: patterns of tensors that hold no parameter. others: patterns of the tensors of language models that are not ours,
     and of what leads to them; `sizes` then has no decoder, and these are left. aliases: tensors that
     repeat another one, and must equal it. image_key: under which config.json has the
-    id of the image token. misfit: of sizes, why nobody else's code computes them under this name; empty where it does. remark: of sizes, what
-    those who read it compute a little otherwise; empty where nothing. A leaf that a table calls `carried/…` is in the files but computed with by no component:
+    id of the image token. tiles: whether images are cut into tiles, between marks of their own. in_config: see there, None where each is a file. text_key: the group of config.json that is
+    the language model's; empty: its top. reader: who reads what is written, where it is not transformers. misfit: of sizes, why nobody else's code computes them under this name; empty where
+    it does. remark: of sizes, what those who read it compute a little otherwise; empty where nothing. A leaf that a table calls `carried/…` is in the files but computed with by no component:
     it is kept, if it is there, for writing only."""
 
     name: str
@@ -74,6 +89,10 @@ class Family:
     others: tuple[str, ...] = ()
     aliases: tuple[tuple[str, str], ...] = ()
     image_key: str = ""
+    tiles: bool = False
+    in_config: InConfig | None = None
+    text_key: str = ""
+    reader: str = ""
     misfit: Callable[[Mapping[str, Any]], str] = lambda sizes: ""
     remark: Callable[[Mapping[str, Any]], str] = lambda sizes: ""
 

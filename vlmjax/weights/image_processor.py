@@ -14,9 +14,9 @@ BICUBIC = 3  # PIL.Image.Resampling.BICUBIC
 TILING, MOST_PATCHES = "GotOcr2", 12  # the processor of InternVL, and its default
 
 
-def layout(directory: epath.Path, encoder: ViTConfig) -> ImageLayout:
-    """What the files say; without one, CLIP's treatment at the encoder's size."""
-    node, where = _node(directory)
+def layout(directory: epath.Path, encoder: ViTConfig, given: Mapping[str, Any] | None = None) -> ImageLayout:
+    """What the files say, or `given` where they do not count; without either, CLIP's treatment at the encoder's size."""
+    node, where = (given, str(directory)) if given else _node(directory)
     return _layout(node, encoder, where) if node else ImageLayout(encoder.size, encoder.patch, "crop", encoder.mean, encoder.std)
 
 

@@ -48,9 +48,14 @@ def _sizes(c: Config) -> dict[str, Any]:
     encoder = ViTConfig(size=_side(v, "image_size"), patch=_side(v, "patch_size"), width=v("hidden_size"), layers=v("num_hidden_layers"), heads=v("num_attention_heads"),
                         mlp=v("intermediate_size"), activation=v.activation("hidden_act"), eps=v("layer_norm_eps"), pre_norm=False, patch_bias=True,
                         qkv_bias=("q", "k", "v") if v.node.get("attention_bias") else (), feature_layer=-1, layer_scale=v("layer_scale_init_value"))
-    shuffle = round(1 / c("downsample_ratio"))
-    c.check(shuffle * c("downsample_ratio") == 1, "downsample_ratio", "one over a whole number")
-    return {"encoder": encoder, "projector": ProjectorConfig(activation=c.activation("projector_hidden_act"), shuffle=shuffle, norm=True), "decoder": llama.text_sizes(c.part("text_config"))}
+    return {"encoder": encoder, "projector": ProjectorConfig(activation=c.activation("projector_hidden_act"), shuffle=shuffle(c), norm=True), "decoder": llama.text_sizes(c.part("text_config"))}
+
+
+def shuffle(c: Config) -> int:
+    """Side of the squares of patches that become a token."""
+    side = round(1 / c("downsample_ratio"))
+    c.check(side * c("downsample_ratio") == 1, "downsample_ratio", "one over a whole number")
+    return side
 
 
 def _config(sizes: Mapping[str, Any]) -> dict[str, Any]:
@@ -63,7 +68,7 @@ def _config(sizes: Mapping[str, Any]) -> dict[str, Any]:
             "tie_word_embeddings": sizes["decoder"].tied, "vision_config": vision, "text_config": llama.config(sizes["decoder"])}
 
 
-def _misfit(sizes: Mapping[str, Any]) -> str:
+def misfit(sizes: Mapping[str, Any]) -> str:
     v, projector = sizes["encoder"], sizes["projector"]
     if projector.kind != "mlp":
         return f"the projector is a {projector.kind}"
@@ -72,7 +77,7 @@ def _misfit(sizes: Mapping[str, Any]) -> str:
     return "" if projector.depth == 2 and projector.norm else "the projector is not InternVL's (a norm and two linear maps)"
 
 
+TIED = (("language_model.lm_head.weight", "language_model.model.embed_tokens.weight"),)
 FAMILY = Family("internvl", ("encoder", "projector", "decoder"), _sizes, _config,
                 {"transformers": _layout("", "language_model.model.", "language_model."), "transformers-4.52": _layout("model.", "model.language_model.", "")}, DEFAULTS,
-                ignored=llama.IGNORED, aliases=(("language_model.lm_head.weight", "language_model.model.embed_tokens.weight"),),
-                image_key="image_token_id", misfit=_misfit)
+                ignored=llama.IGNORED, aliases=TIED, image_key="image_token_id", text_key="text_config", tiles=True, misfit=misfit)

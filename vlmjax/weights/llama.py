@@ -10,11 +10,11 @@ from vlmjax.weights.table import FLAT, INTERLEAVED, LINEAR, LINEAR_2, Entry, For
 
 # transformers/models/{llama,mistral,qwen2}/configuration_*.py, by `model_type`. A window may be null, so its default is read apart (`_window`).
 _LLAMA = {"vocab_size": 32000, "hidden_size": 4096, "intermediate_size": 11008, "num_hidden_layers": 32, "num_attention_heads": 32,
-          "rms_norm_eps": 1e-6, "rope_theta": 1e4, "hidden_act": "silu"}
+          "rms_norm_eps": 1e-6, "rope_theta": 1e4, "hidden_act": "silu", "max_position_embeddings": 2048}
 DEFAULTS = {
     "llama": _LLAMA,
-    "mistral": _LLAMA | {"intermediate_size": 14336, "num_key_value_heads": 8},
-    "qwen2": _LLAMA | {"vocab_size": 151936, "intermediate_size": 22016, "num_key_value_heads": 32},
+    "mistral": _LLAMA | {"intermediate_size": 14336, "num_key_value_heads": 8, "max_position_embeddings": 131072},
+    "qwen2": _LLAMA | {"vocab_size": 151936, "intermediate_size": 22016, "num_key_value_heads": 32, "max_position_embeddings": 32768},
 }
 ARCHITECTURES = {"llama": "LlamaForCausalLM", "mistral": "MistralForCausalLM", "qwen2": "Qwen2ForCausalLM"}
 WINDOW = 4096  # of Mistral and of Qwen2, where it is in use and the file names none
@@ -52,12 +52,14 @@ def sizes(c: Config, kind: str) -> DecoderConfig:
     c.refuse("attention_bias", False)
     c.refuse("mlp_bias", False)
     rope = c.node.get("rope_parameters") or c.node.get("rope_scaling") or {}
-    Config(rope, f"{c.where}: rope", {}).refuse("rope_type" if "rope_type" in rope else "type", "default")
+    scaling, kind_of = Config(rope, f"{c.where}: rope"), "rope_type" if "rope_type" in rope else "type"
+    scaling.refuse(kind_of, "default", "dynamic")
+    dynamic = (float(scaling("factor")), c("max_position_embeddings")) if rope.get(kind_of) == "dynamic" else None
     heads = c("num_attention_heads")
     return DecoderConfig(
         vocab=c("vocab_size"), width=c("hidden_size"), layers=c("num_hidden_layers"), heads=heads, kv_heads=c.node.get("num_key_value_heads") or c.defaults.get("num_key_value_heads", heads),
         head_dim=c.node.get("head_dim") or c("hidden_size") // heads, mlp=c("intermediate_size"), eps=c("rms_norm_eps"), theta=float(rope.get("rope_theta") or c("rope_theta")),
-        qkv_bias=kind == "qwen2", window=_window(c, kind), tied=bool(c.node.get("tie_word_embeddings", False)))  # fmt: skip
+        qkv_bias=kind == "qwen2", window=_window(c, kind), tied=bool(c.node.get("tie_word_embeddings", False)), dynamic=dynamic)  # fmt: skip
 
 
 def _window(c: Config, kind: str) -> int | None:
@@ -86,9 +88,10 @@ def kind(d: DecoderConfig) -> str:
 def config(d: DecoderConfig) -> dict[str, Any]:
     """What transformers writes for these sizes."""
     window = {"use_sliding_window": True, "sliding_window": d.window, "max_window_layers": 0} if d.window and d.qkv_bias else {"sliding_window": d.window} if d.window else {}
-    return {"architectures": [ARCHITECTURES[kind(d)]], "model_type": kind(d), **window, "vocab_size": d.vocab, "hidden_size": d.width, "num_hidden_layers": d.layers, "num_attention_heads": d.heads,
+    rope, length = ({"rope_type": "dynamic", "factor": d.dynamic[0]}, {"max_position_embeddings": d.dynamic[1]}) if d.dynamic else ({"rope_type": "default"}, {})
+    return {"architectures": [ARCHITECTURES[kind(d)]], "model_type": kind(d), **window, **length, "vocab_size": d.vocab, "hidden_size": d.width, "num_hidden_layers": d.layers, "num_attention_heads": d.heads,
             "num_key_value_heads": d.kv_heads, "head_dim": d.head_dim, "intermediate_size": d.mlp, "rms_norm_eps": d.eps, "hidden_act": "silu", "tie_word_embeddings": d.tied,
-            "rope_parameters": {"rope_type": "default", "rope_theta": d.theta}}
+            "rope_parameters": {**rope, "rope_theta": d.theta}}
 
 
 def text_sizes(c: Config) -> DecoderConfig:

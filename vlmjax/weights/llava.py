@@ -100,7 +100,7 @@ def _misfit(sizes: Mapping[str, Any]) -> str:
 
 FAMILY = Family("llava", ("encoder", "projector", "decoder"), _sizes, _config, LAYOUTS, DEFAULTS,
                 ignored=(*llama.IGNORED, r".*\.embeddings\.position_ids"), aliases=(("language_model.lm_head.weight", "language_model.model.embed_tokens.weight"),),
-                image_key="image_token_index", misfit=_misfit)
+                image_key="image_token_index", text_key="text_config", misfit=_misfit)
 
 
 # --- haotian-liu/LLaVA's own directories: the tower lies elsewhere -------------------------------------------------------------------
