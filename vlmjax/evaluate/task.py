@@ -38,7 +38,7 @@ class Task:
 
     open: (data_dir, split) → (source of the images, items in natural order). prior: data_dir → {question: most frequent answer in
     the training split}; None: a benchmark without one (prior.py). parse: a model's text, and the item's options where it has some → the answer it means, None where it means none. score: (parsed, what is accepted) → [0, 1].
-    more: further metrics from all predictions under one control, each with `parsed` and `score` beside what is stored (scores.py). split: the one that is meant where none is named.
+    more: further metrics from all predictions under one control, each with `parsed` and `score` beside what is stored (scoring.py). split: the one that is meant where none is named.
     files: where `vlmjax data sources` tells what it needs.
 
     upload: of a benchmark whose answers only a server has, (data_dir, split, predictions under one control) → the text of the file that it takes (uploads.py). Its items have no answer, so that it has

@@ -6,8 +6,9 @@ import pytest
 from tests.evaluate.tasks import standins
 from tests.golden import scorers
 from vlmjax.errors import UserError
-from vlmjax.evaluate import letters, scoring
+from vlmjax.evaluate import scoring
 from vlmjax.evaluate.tasks import scienceqa
+from vlmjax.evaluate.texts import letters
 
 GOLDEN = scorers.read("scienceqa")
 

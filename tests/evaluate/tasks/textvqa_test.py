@@ -6,8 +6,9 @@ from tests.evaluate.tasks import standins
 from tests.golden import scorers
 from tests.golden.scorers import open_answers
 from vlmjax.errors import UserError
-from vlmjax.evaluate import scoring, vqa_accuracy
+from vlmjax.evaluate import scoring
 from vlmjax.evaluate.tasks import textvqa
+from vlmjax.evaluate.texts import vqa_accuracy
 
 FILE, PROMPTS, FOLDER = textvqa.SPLITS["val"]
 PEOPLE = ("nokia", "nokia", "Nokia", "nokia phone", "sony", "nokia", "sony", "lg", "lg", "lg")

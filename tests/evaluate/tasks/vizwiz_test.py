@@ -6,8 +6,9 @@ from tests.evaluate.tasks import standins
 from tests.golden import scorers
 from tests.golden.scorers import open_answers
 from vlmjax.errors import UserError
-from vlmjax.evaluate import scoring, vqa_accuracy
+from vlmjax.evaluate import scoring
 from vlmjax.evaluate.tasks import vizwiz
+from vlmjax.evaluate.texts import vqa_accuracy
 
 FILE, FOLDER = vizwiz.SPLITS["val"]
 PEOPLE = ["unanswerable"] * 6 + ["soup"] * 3 + ["a soup"]

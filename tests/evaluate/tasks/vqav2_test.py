@@ -7,8 +7,9 @@ from tests.evaluate.tasks import standins
 from tests.golden import scorers
 from tests.golden.scorers import open_answers
 from vlmjax.errors import UserError
-from vlmjax.evaluate import scoring, vqa_accuracy
+from vlmjax.evaluate import scoring
 from vlmjax.evaluate.tasks import vqav2
+from vlmjax.evaluate.texts import vqa_accuracy
 
 QUESTIONS, ANNOTATIONS, FOLDER, PREFIX = vqav2.SPLITS["val"]
 

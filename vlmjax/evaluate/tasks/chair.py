@@ -15,8 +15,9 @@ from typing import Any
 from vlmjax.data.example import IMAGE_MARK, Source, Turn
 from vlmjax.data.files_at import File, join
 from vlmjax.errors import UserError
-from vlmjax.evaluate import benchmark, coco_words, scoring
+from vlmjax.evaluate import benchmark, scoring
 from vlmjax.evaluate.task import Item, Task
+from vlmjax.evaluate.texts import coco_words
 
 PROMPT = Turn("user", f"{IMAGE_MARK}\nPlease describe this image in detail.")
 SPLITS = {"val2014": ("coco/annotations/instances_val2014.json", "coco/annotations/captions_val2014.json", "coco/val2014")}

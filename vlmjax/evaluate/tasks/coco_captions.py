@@ -1,4 +1,4 @@
-"""COCO captions (Chen et al., arXiv:1504.00325): describe the image in one sentence, beside what five people wrote. Compared as pycocoevalcap does (evaluate/captions.py).
+"""COCO captions (Chen et al., arXiv:1504.00325): describe the image in one sentence, beside what five people wrote. Compared as pycocoevalcap does (evaluate/texts/captions.py).
 
     coco/dataset_coco.json                        the split of Karpathy and Fei-Fei (arXiv:1412.2306): 5,000 images of its `test`, which is what papers report (split `karpathy`)
     coco/annotations/captions_val2014.json        or all 40,504 images of val2014 (split `val2014`)
@@ -12,8 +12,9 @@ from vlmjax.data.datasets.published import CAPTION_PROMPT, read_json
 from vlmjax.data.example import IMAGE_MARK, Source, Turn
 from vlmjax.data.files_at import File, join
 from vlmjax.errors import UserError
-from vlmjax.evaluate import benchmark, captions
+from vlmjax.evaluate import benchmark
 from vlmjax.evaluate.task import Item, Task
+from vlmjax.evaluate.texts import captions
 
 SPLITS = {"karpathy": "coco/dataset_coco.json", "val2014": "coco/annotations/captions_val2014.json"}
 QUESTION = (Turn("user", f"{IMAGE_MARK}\n{CAPTION_PROMPT}"),)

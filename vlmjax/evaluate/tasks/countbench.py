@@ -2,7 +2,7 @@
 
     CountBenchQA/data/test-00000-of-00001.parquet     491 rows {image: {bytes, path}, text, question, number}; CountBench's other 49 images were gone when its files were made
 
-`text` is the caption the image was found by, which states the number: it is never read. No program is published with it; how an answer is read is in evaluate/counting.py. VLMEvalKit counts an answer right
+`text` is the caption the image was found by, which states the number: it is never read. No program is published with it; how an answer is read is in evaluate/texts/counting.py. VLMEvalKit counts an answer right
 that holds the number anywhere (12 for 2), lmms-eval one that is the number and nothing else.
 """
 import dataclasses
@@ -12,8 +12,9 @@ from vlmjax.data.example import Source
 from vlmjax.data.files_at import join, shown
 from vlmjax.data.parquet_file import ParquetFile
 from vlmjax.errors import UserError
-from vlmjax.evaluate import benchmark, counting
+from vlmjax.evaluate import benchmark
 from vlmjax.evaluate.task import Item, Task, exact_match
+from vlmjax.evaluate.texts import counting
 
 SPLITS = {"test": "CountBenchQA/data/test-00000-of-00001.parquet"}
 ASKED, IMAGE = ("question", "number"), "image.bytes"

@@ -10,8 +10,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from vlmjax.data.datasets.published import PublishedSource
-from vlmjax.evaluate import benchmark, letters, scoring
+from vlmjax.evaluate import benchmark, scoring
 from vlmjax.evaluate.task import Item, Task, exact_match
+from vlmjax.evaluate.texts import letters
 
 FILES = ("cvbench/test_2d.jsonl", "cvbench/test_3d.jsonl")
 SOURCES = {"ADE20K": 1 / 4, "COCO": 1 / 4, "Omni3D": 1 / 2}

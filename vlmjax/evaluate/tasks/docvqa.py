@@ -9,8 +9,9 @@ harnesses compute, where it scores a half.
 from collections.abc import Sequence
 
 from vlmjax.data.example import Source
-from vlmjax.evaluate import anls, annotations, benchmark, scoring
+from vlmjax.evaluate import annotations, benchmark, scoring
 from vlmjax.evaluate.task import Item, Task
+from vlmjax.evaluate.texts import anls
 
 SPLITS = {"val": ("docvqa/val/val_v1.0.json", "docvqa/val")}
 

@@ -15,8 +15,9 @@ from vlmjax.data import tsv_file
 from vlmjax.data.datasets.published import PublishedSource
 from vlmjax.data.files_at import File, join
 from vlmjax.errors import UserError
-from vlmjax.evaluate import benchmark, letters, scoring
+from vlmjax.evaluate import benchmark, scoring
 from vlmjax.evaluate.task import Item, Task, exact_match
+from vlmjax.evaluate.texts import letters
 
 SPLITS = {"dev": ("mmbench/mmbench_dev_20230712.tsv", benchmark.LETTER), "dev_cn": ("mmbench/mmbench_dev_cn_20231003.tsv", "请直接回答选项字母。")}
 OPTIONS = "ABCD"

@@ -14,8 +14,9 @@ from collections.abc import Sequence
 from vlmjax.data.datasets.published import PublishedSource
 from vlmjax.data.files_at import File, join
 from vlmjax.errors import UserError
-from vlmjax.evaluate import benchmark, letters, scoring
+from vlmjax.evaluate import benchmark, scoring
 from vlmjax.evaluate.task import Item, Task, exact_match
+from vlmjax.evaluate.texts import letters
 
 FILE, IMAGES = "mmvp/Questions.csv", "mmvp/MMVP Images"
 CORRECTED = {"99": "B", "100": "A", "279": "B", "280": "A"}

@@ -13,8 +13,9 @@ from vlmjax.data.datasets.published import PublishedSource, read_json
 from vlmjax.data.example import Turn
 from vlmjax.data.files_at import File, join
 from vlmjax.errors import UserError
-from vlmjax.evaluate import benchmark, letters
+from vlmjax.evaluate import benchmark
 from vlmjax.evaluate.task import Item, Task, exact_match
+from vlmjax.evaluate.texts import letters
 
 IMAGES = "scienceqa/images"
 NEED = ("question", "choices", "answer", "hint", "image", "split")

@@ -11,8 +11,9 @@ from typing import Any
 from vlmjax.data.datasets.published import PublishedSource, read_json
 from vlmjax.data.files_at import File, join
 from vlmjax.errors import UserError
-from vlmjax.evaluate import benchmark, letters
+from vlmjax.evaluate import benchmark
 from vlmjax.evaluate.task import Item, Task, exact_match
+from vlmjax.evaluate.texts import letters
 
 FILE, IMAGES = "seed_bench/SEED-Bench.json", "seed_bench"
 CHOICES = ("choice_a", "choice_b", "choice_c", "choice_d")

@@ -4,15 +4,16 @@
     tallyqa/VG_100K, tallyqa/VG_100K_2     images of Visual Genome; a question names its own as VG_100K_2/2410408.jpg
 
 A `simple` question names objects and no more, a `complex` one also attributes or relations; accuracy is reported of each. Accuracy and RMSE are those of manoja328/tallyqacode, utils.py, whose models choose
-one of the numbers 0 to 15 where ours write; how an answer is read is ours, and where it differs from open-compass/VLMEvalKit's on the same answers stands in tests/evaluate/counting_test.py. The prior is
+one of the numbers 0 to 15 where ours write; how an answer is read is ours, and where it differs from open-compass/VLMEvalKit's on the same answers stands in tests/evaluate/texts/counting_test.py. The prior is
 of other images: most complex questions have no equal in the training split.
 """
 import functools
 
 from vlmjax.data.example import Source
 from vlmjax.errors import UserError
-from vlmjax.evaluate import benchmark, counting
+from vlmjax.evaluate import benchmark
 from vlmjax.evaluate.task import Item, Task, exact_match
+from vlmjax.evaluate.texts import counting
 
 KINDS = ("simple", "complex")
 SPLITS = {"test": "tallyqa/test.json"}

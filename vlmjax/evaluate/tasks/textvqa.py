@@ -12,8 +12,9 @@ from typing import Any
 
 from vlmjax.data.example import Source
 from vlmjax.errors import UserError
-from vlmjax.evaluate import annotations, benchmark, vqa_accuracy
+from vlmjax.evaluate import annotations, benchmark
 from vlmjax.evaluate.task import Item, Task
+from vlmjax.evaluate.texts import vqa_accuracy
 
 SPLITS = {"val": ("textvqa/TextVQA_0.5.1_val.json", "textvqa/llava_textvqa_val_v051_ocr.jsonl", "textvqa/train_images")}
 OCR = "Reference OCR token:"

@@ -11,8 +11,9 @@ number beside the answer.
 from collections.abc import Sequence
 
 from vlmjax.data.example import Source
-from vlmjax.evaluate import annotations, benchmark, scoring, vqa_accuracy
+from vlmjax.evaluate import annotations, benchmark, scoring
 from vlmjax.evaluate.task import Item, Task
+from vlmjax.evaluate.texts import vqa_accuracy
 
 KINDS = ("unanswerable", "other", "yes/no", "number")
 SPLITS = {"val": ("vizwiz/val.json", "vizwiz/val")}

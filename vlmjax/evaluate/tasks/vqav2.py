@@ -12,8 +12,9 @@ from collections.abc import Sequence
 
 from vlmjax.data.example import Source
 from vlmjax.errors import UserError
-from vlmjax.evaluate import annotations, benchmark, scoring, vqa_accuracy
+from vlmjax.evaluate import annotations, benchmark, scoring
 from vlmjax.evaluate.task import Item, Task
+from vlmjax.evaluate.texts import vqa_accuracy
 
 KINDS = ("yes/no", "number", "other")
 SPLITS = {"val": ("vqav2/v2_OpenEnded_mscoco_val2014_questions.json", "vqav2/v2_mscoco_val2014_annotations.json", "vqav2/val2014", "COCO_val2014_")}

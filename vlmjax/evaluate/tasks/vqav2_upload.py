@@ -13,8 +13,9 @@ from collections.abc import Sequence
 
 from vlmjax.data.example import Source
 from vlmjax.errors import UserError
-from vlmjax.evaluate import annotations, benchmark, scoring, vqa_accuracy
+from vlmjax.evaluate import annotations, benchmark, scoring
 from vlmjax.evaluate.task import Item, Task
+from vlmjax.evaluate.texts import vqa_accuracy
 
 EVERY = "vqav2/v2_OpenEnded_mscoco_test2015_questions.json"
 SPLITS = {"test-dev": "vqav2/v2_OpenEnded_mscoco_test-dev2015_questions.json", "test": EVERY}

@@ -14,8 +14,9 @@ from typing import Any
 
 from vlmjax.data.datasets.published import PublishedSource
 from vlmjax.errors import UserError
-from vlmjax.evaluate import benchmark, letters, scoring
+from vlmjax.evaluate import benchmark, scoring
 from vlmjax.evaluate.task import Item, Task, exact_match
+from vlmjax.evaluate.texts import letters
 
 FILES = {"A": "whatsup/controlled_images_dataset.json", "B": "whatsup/controlled_clevr_dataset.json"}
 OPPOSITE = {"left": "right", "on": "under", "in-front": "behind"}

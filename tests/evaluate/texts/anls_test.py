@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.golden import scorers
-from vlmjax.evaluate import anls
+from vlmjax.evaluate.texts import anls
 
 
 def test_both_are_as_their_programs_have_them():

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from tests.golden import scorers
-from vlmjax.evaluate import captions, ptb
+from vlmjax.evaluate.texts import captions, ptb
 
 GOLDEN = scorers.read("coco_captions")
 KNOWN = ((("a cat sits on a red mat", "the cat is on the mat", "a cat on a mat"), "a cat on a red mat"), (("two dogs run in the park", "dogs running through a park", "a pair of dogs play outside"), "two dogs play in the park"),

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vlmjax.evaluate import vqa_accuracy
+from vlmjax.evaluate.texts import vqa_accuracy
 
 
 def test_texts_are_made_alike_also_where_it_was_not_meant():

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vlmjax.evaluate import coco_words
+from vlmjax.evaluate.texts import coco_words
 
 
 def test_the_table_has_the_categories_of_coco():

@@ -9,7 +9,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from vlmjax.evaluate import ptb, scoring
+from vlmjax.evaluate import scoring
+from vlmjax.evaluate.texts import ptb
 
 Words = Sequence[str]
 Grams = collections.Counter[tuple[str, ...]]

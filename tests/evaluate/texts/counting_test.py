@@ -6,7 +6,7 @@ import pytest
 
 from tests.golden import scorers
 from vlmjax.errors import UserError
-from vlmjax.evaluate import counting
+from vlmjax.evaluate.texts import counting
 
 
 def rows(pairs, kind="simple"):

@@ -1,0 +1,1 @@
+"""Answers as texts: how they are read, and how alike two of them are."""
