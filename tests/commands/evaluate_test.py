@@ -4,8 +4,9 @@ import dataclasses
 import pytest
 
 from tests.evaluate import tiny
+from vlmjax import pretrained
 from vlmjax.commands import evaluate
-from vlmjax.errors import Stopped
+from vlmjax.errors import Stopped, UserError
 from vlmjax.evaluate import runner
 from vlmjax.hosts import Job
 
@@ -35,3 +36,10 @@ def test_an_interrupted_command_asks_nothing_twice(tmp_path, monkeypatch):
     assert run(tmp_path / "cut", tiny.oracle()) == batches - (batches // 2 + 2)  # of the first nothing is asked again
     read = lambda name: {p.relative_to(tmp_path / name): p.read_bytes() for p in (tmp_path / name).rglob("*") if p.is_file()}
     assert read("cut") == read("whole")  # the kept answers are gone
+
+
+def test_what_one_task_lacks_is_said_before_a_model_is_read(tmp_path, monkeypatch):
+    monkeypatch.setattr(Job, "catch_termination", lambda self: None)
+    monkeypatch.setattr(pretrained, "load", lambda *_: pytest.fail("read a model"))
+    with pytest.raises(UserError, match="^pope: .*coco_pope_random.json: there is no such file; what it needs is told by: vlmjax data sources pope$"):
+        evaluate.main(["--model=nowhere", "--tasks=scenes_where,pope", f"--data_dir={tmp_path}"])

@@ -69,6 +69,8 @@ def main(argv: list[str]) -> None:
         job.catch_termination()
         mesh = sharding.make_mesh(common.parse_mesh(args.mesh))
         with job.agreed():
+            for task in tasks:  # what is missing of the last one is said before a model is read and the first one asked
+                TASKS[task].read(args.data_dir, args.split)
             model = pretrained.load(common.expand(args.model), args.dtype, mesh)
         model = model.with_adapters(args.adapters)
         config = EvaluateConfig(args.split, tuple(args.control.split(",")), {}, args.rows, args.sample, maps=args.maps)
