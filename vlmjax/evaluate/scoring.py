@@ -98,14 +98,15 @@ def error(residuals: np.ndarray, clusters: np.ndarray) -> float | None:
 
 def table(results: Row) -> str:
     """All results as text: one line per task and metric, one column per control, in per cent ± one standard error unless the metric has a unit."""
-    lines = [f"{'task':20}{'metric':24}{'n':>8}" + "".join(f"{control:>16}" for control in CONTROLS)]
+    wide = max([22, *(len(metric) for entry in results.values() for control in CONTROLS for metric in entry.get(control, ()))]) + 2
+    lines = [f"{'task':20}{'metric':{wide}}{'n':>8}" + "".join(f"{control:>16}" for control in CONTROLS)]
     for task, entry in results.items():
         controls = {control: entry[control] for control in CONTROLS if control in entry}
         for metric in dict.fromkeys(metric for scores in controls.values() for metric in scores):
             cells, n = "", next(scores[metric]["n"] for scores in controls.values() if metric in scores)  # of precision: of the first control's
             for control in CONTROLS:
                 cells += f"{shown(controls.get(control, {}).get(metric)):>16}"
-            lines.append(f"{task:20}{metric:24}{n:8,}{cells}")
+            lines.append(f"{task:20}{metric:{wide}}{n:8,}{cells}")
     return "\n".join(lines)
 
 
