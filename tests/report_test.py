@@ -256,3 +256,9 @@ def test_an_answer_that_is_right_in_part_shows_how_much():
     assert [heat.mark({"correct": score}) for score in (0, 1, True, False, 0.42, None)] == [" ✗", " ✓", " ✓", " ✗", " (42.0 %)", " ✗"]
     rows = [{"id": str(i), "control": "real", "question": "?", "answer": "a", "prediction": "b", "correct": score} for i, score in enumerate((0.3, 0.5, 0.0, 1.0))]
     assert "2 of 4 answers are wrong" in str(gallery.task_gallery("task", 0, rows, {}, None))
+
+
+def test_other_measures_of_a_kind_have_their_whole_name():
+    score = {"value": 0.5, "stderr": 0.1, "n": 4, "variant": "all"}
+    text = str(scores.table(run.Task("pope", {"real": {metric: score for metric in ("accuracy", "accuracy/random", "f1", "f1/random")}}, None, {})))
+    assert [text.count(f">{name}<") for name in ("all", "random", "f1", "f1/random")] == [1, 1, 1, 1]

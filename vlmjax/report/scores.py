@@ -115,7 +115,7 @@ def table(task: Task) -> Html:
     for metric in metrics:
         scores = {name: task.score(name, metric) for name in controls}
         sizes = list(dict.fromkeys(score.get("n") for score in scores.values() if score))
-        kind = metric.split("/", 1)[1] if "/" in metric else "all" if metric == task.metric else metric
+        kind = "all" if metric == task.metric else metric.removeprefix(f"{task.metric}/")  # of another measure its whole name
         one_size = len(sizes) == 1
         cells = []
         for name in controls:
