@@ -23,14 +23,22 @@ def test_rows_are_a_list_or_lines_whatever_the_name(tmp_path):
     standins.write(tmp_path / "list.json", ' [{"a": 1},\n {"a": 2}]')
     standins.write(tmp_path / "lines.json", '{"a": 1}\n\n{"a": 2}\n')
     expected = [({"a": 1}), ({"a": 2})]
-    assert [row for _, row in benchmark.rows(str(tmp_path), "list.json", ["a"])] == [row for _, row in benchmark.rows(str(tmp_path), "lines.json", ["a"])] == expected
+    assert [row for _, row in benchmark.rows(str(tmp_path), "list.json", need=["a"])] == [row for _, row in benchmark.rows(str(tmp_path), "lines.json", need=["a"])] == expected
     for text, said in (('{"b": 1}', r"x.json\[0\]: has no 'a'"), ('{"a": 1}\n7', r"x.json\[1\]: is 7, not an object"), ('{"a": 1}\n{', r"x.json\[1\]: Expecting")):
         standins.write(tmp_path / "x.json", text)
         with pytest.raises(UserError, match=said):
-            list(benchmark.rows(str(tmp_path), "x.json", ["a"]))
+            list(benchmark.rows(str(tmp_path), "x.json", need=["a"]))
 
 
 def test_yes_has_precision_and_recall():
     rows = [{"id": str(i), "image": str(i), "answer": answer, "parsed": said} for i, (answer, said) in enumerate((("yes", "yes"), ("yes", None), ("no", "yes"), ("no", "no"), ("yes", "yes")))]
     found = {metric: score["value"] for metric, score in benchmark.of_yes(rows).items()}
     assert found == {"f1": pytest.approx(2 / 3), "precision": pytest.approx(2 / 3), "recall": pytest.approx(2 / 3), "yes": 0.6}
+
+
+def test_what_a_row_holds_is_a_text_or_an_id_where_it_should_be():
+    row = {"text": "a", "id": 7, "name": "b", "any": [None]}
+    assert benchmark.fields("x[0]", row, ("text",), ("id", "name"), ("any",)) is row
+    for key, value in (("text", 7), ("text", None), ("text", "\ud800"), ("id", 7.5), ("id", True), ("id", []), ("name", "\ud800")):
+        with pytest.raises(UserError, match=rf"^x\[0\]: {key}: "):
+            benchmark.fields("x[0]", row | {key: value}, ("text",), ("id", "name"), ("any",))

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from vlmjax.data import json_rows
+from vlmjax.data.datasets import published
 from vlmjax.data.datasets.published import PublishedSource
 from vlmjax.data.example import IMAGE_MARK, Turn
 from vlmjax.data.files_at import File, join
@@ -29,8 +30,8 @@ def images(name: str, data_dir: str, folder: str) -> PublishedSource:
     return PublishedSource(name, (), lambda key: held.read(f"{last}/{key}"), {}, {})
 
 
-def rows(data_dir: str, path: str, need: Sequence[str]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """(where it stands, row) of a JSON list of objects or of JSON lines, each with the keys in `need`."""
+def rows(data_dir: str, path: str, texts: Sequence[str] = (), ids: Sequence[str] = (), need: Sequence[str] = ()) -> Iterator[tuple[str, dict[str, Any]]]:
+    """(where it stands, row) of a JSON list of objects or of JSON lines, each with these keys (`fields`)."""
     file = File(join(data_dir, path)).held()
     lines = not file.read(0, 64).lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"[")
     for i, (_, raw) in enumerate(json_rows.scan(file, lines)):
@@ -39,16 +40,29 @@ def rows(data_dir: str, path: str, need: Sequence[str]) -> Iterator[tuple[str, d
             row = json_rows.parse(raw)
         except (ValueError, RecursionError) as error:
             raise UserError(f"{where}: {' '.join(str(error).split())}") from None
-        yield where, fields(where, row, need)
+        yield where, fields(where, row, texts, ids, need)
 
 
-def fields(where: str, row: Any, need: Sequence[str]) -> dict[str, Any]:
-    """The row; UserError where it is no object with these keys."""
+def fields(where: str, row: Any, texts: Sequence[str] = (), ids: Sequence[str] = (), need: Sequence[str] = ()) -> dict[str, Any]:
+    """The row; UserError where it is no object with these keys, or one of `texts` is no text, or one of `ids` neither a text nor a whole number."""
     if not isinstance(row, dict):
         raise UserError(f"{where}: is {row!r:.80}, not an object")
-    if missing := [key for key in need if key not in row]:
+    if missing := [key for key in (*texts, *ids, *need) if key not in row]:
         raise UserError(f"{where}: has no {missing[0]!r}")
+    for key in texts:
+        text(f"{where}: {key}", row[key])
+    for key in ids:
+        if type(row[key]) is not int:
+            text(f"{where}: {key}", row[key])
     return row
+
+
+def text(where: str, value: Any) -> str:
+    """UserError where it is none that can be written."""
+    try:
+        return published.text(value)
+    except ValueError as error:
+        raise UserError(f"{where}: {error}") from None
 
 
 def one_of(where: str, value: Any, options: Sequence[Any]) -> Any:

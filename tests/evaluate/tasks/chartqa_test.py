@@ -38,5 +38,5 @@ def test_what_is_missing_or_wrong_is_said(tmp_path):
     with pytest.raises(UserError, match="^chartqa: .*test_human.json: .*; what it needs is told by: vlmjax data sources chartqa$"):
         chartqa.CHARTQA.read(str(tmp_path))
     files(tmp_path, label=3)
-    with pytest.raises(UserError, match=r"test_human.json\[0\]: 3 is not a text"):
+    with pytest.raises(UserError, match=r"test_human.json\[0\]: label: 3 is not a text"):
         chartqa.read(str(tmp_path), "test")

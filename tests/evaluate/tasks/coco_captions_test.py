@@ -37,7 +37,7 @@ def test_an_answer_is_one_line():
 
 
 @pytest.mark.parametrize("content, said", [
-    ({"images": [karpathy(1, sentences=[])]}, r"images\[0\]: has no captions"), ({"images": [karpathy(1, sentences=[{"raw": None}])]}, r"images\[0\]: a caption of it is no text"),
+    ({"images": [karpathy(1, sentences=[])]}, r"images\[0\]: has no captions"), ({"images": [karpathy(1, sentences=[{"raw": None}])]}, r"images\[0\].sentences\[0\]: raw: None is not a text"),
     ({"images": [{"filepath": "x"}]}, r"images\[0\]: has no 'split'"), ({"images": {}}, "its images are {}, not a list"), ([], "is \\[\\], not an object"), ({}, "has no 'images'")])
 def test_what_is_wrong_is_said(tmp_path, content, said):
     standins.write(tmp_path / "coco/dataset_coco.json", json.dumps(content))

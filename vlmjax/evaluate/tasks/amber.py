@@ -25,9 +25,9 @@ SPLITS = {"discriminative": ("AMBER/data/query/query_discriminative.json", "AMBE
 
 def read(data_dir: str, split: str) -> tuple[Source, list[Item]]:
     questions, annotations, folder = benchmark.splits("amber", split, SPLITS)
-    known = {row["id"]: (where, row) for where, row in benchmark.rows(data_dir, annotations, ("id", "type", "truth"))}
+    known = {row["id"]: (where, row) for where, row in benchmark.rows(data_dir, annotations, ids=("id",), need=("type", "truth"))}
     items = []
-    for at, asked in benchmark.rows(data_dir, questions, ("id", "image", "query")):
+    for at, asked in benchmark.rows(data_dir, questions, ("image", "query"), ("id",)):
         if asked["id"] not in known:
             raise UserError(f"{at}: {annotations} has no id {asked['id']!r}")
         where, row = known[asked["id"]]

@@ -25,11 +25,11 @@ SPLITS = {"val2014": ("coco/annotations/instances_val2014.json", "coco/annotatio
 
 def read(data_dir: str, split: str) -> tuple[Source, list[Item]]:
     instances, captions, folder = benchmark.splits("chair", split, SPLITS)
-    content = _content(data_dir, captions, ("images", "annotations"), ("image_id", "caption"))
+    content = _content(data_dir, captions, ("images", "annotations"), ("caption",), ("image_id",))
     there: dict[Any, set[str]] = collections.defaultdict(set)
     for annotation in content["annotations"]:
         there[annotation["image_id"]].update(coco_words.mentions(annotation["caption"]))
-    outlined = _content(data_dir, instances, ("categories", "annotations"), ("image_id", "category_id"))
+    outlined = _content(data_dir, instances, ("categories", "annotations"), (), ("image_id", "category_id"))
     names = {category["id"]: benchmark.one_of(f"{instances}: categories[{i}]", category["name"], coco_words.NAMES) for i, category in enumerate(outlined["categories"])}
     for i, annotation in enumerate(outlined["annotations"]):
         if annotation["category_id"] not in names:
@@ -42,7 +42,7 @@ def read(data_dir: str, split: str) -> tuple[Source, list[Item]]:
     return benchmark.images("chair", data_dir, folder), items
 
 
-def _content(data_dir: str, path: str, lists: Sequence[str], need: Sequence[str]) -> dict[str, Any]:
+def _content(data_dir: str, path: str, lists: Sequence[str], texts: Sequence[str], ids: Sequence[str]) -> dict[str, Any]:
     """A file of annotations. Fractions are not kept: only outlines have them, and these are most of a file."""
     try:
         content = json.loads(File(join(data_dir, path)).read(), parse_float=lambda digits: None)
@@ -50,9 +50,9 @@ def _content(data_dir: str, path: str, lists: Sequence[str], need: Sequence[str]
         raise UserError(f"{path}: is not JSON: {' '.join(str(error).split())}") from None
     if not isinstance(content, dict) or not all(isinstance(content.get(name), list) for name in lists):
         raise UserError(f"{path}: has no lists {' and '.join(lists)}, as annotations of COCO have")
-    for name, keys in (("images", ("id", "file_name")), ("categories", ("id", "name")), ("annotations", need)):
+    for name, texts, ids in (("images", ("file_name",), ("id",)), ("categories", ("name",), ("id",)), ("annotations", texts, ids)):
         for i, row in enumerate(content[name] if name in lists else ()):
-            benchmark.fields(f"{path}: {name}[{i}]", row, keys)
+            benchmark.fields(f"{path}: {name}[{i}]", row, texts, ids)
     return content
 
 

@@ -6,6 +6,7 @@
 
 The score of an item is its ROUGE-L; CIDEr and BLEU are of all captions together. Asked as LLaVA 1.5 was for captions in training (arXiv:2310.03744, table 7), which reports none.
 """
+from collections.abc import Sequence
 from typing import Any
 
 from vlmjax.data.datasets.published import CAPTION_PROMPT, read_json
@@ -30,9 +31,11 @@ def read(data_dir: str, split: str) -> tuple[Source, list[Item]]:
 
 def _karpathy(path: str, content: Any) -> list[Item]:
     items = []
-    for where, row in _listed(path, content, "images", ("split",)):
+    for where, row in _listed(path, content, "images", need=("split",)):
         if row["split"] == "test":
-            benchmark.fields(where, row, ("cocoid", "filepath", "filename", "sentences"))
+            benchmark.fields(where, row, ("filepath", "filename"), ("cocoid",), ("sentences",))
+            if not isinstance(row["sentences"], list):
+                raise UserError(f"{where}: sentences is {row['sentences']!r:.80}, not a list")
             said = tuple(benchmark.fields(f"{where}.sentences[{k}]", sentence, ("raw",))["raw"] for k, sentence in enumerate(row["sentences"]))
             items.append(_item(where, row["cocoid"], f"{row['filepath']}/{row['filename']}", said))
     return items
@@ -40,17 +43,17 @@ def _karpathy(path: str, content: Any) -> list[Item]:
 
 def _published(path: str, content: Any) -> list[Item]:
     said: dict[Any, list[str]] = {}
-    for _, row in _listed(path, content, "annotations", ("image_id", "caption")):
+    for _, row in _listed(path, content, "annotations", ("caption",), ("image_id",)):
         said.setdefault(row["image_id"], []).append(row["caption"])
-    return [_item(where, row["id"], f"val2014/{row['file_name']}", tuple(said.get(row["id"], ()))) for where, row in _listed(path, content, "images", ("id", "file_name"))]
+    return [_item(where, row["id"], f"val2014/{row['file_name']}", tuple(said.get(row["id"], ()))) for where, row in _listed(path, content, "images", ("file_name",), ("id",))]
 
 
-def _listed(path: str, content: Any, key: str, need: tuple[str, ...]) -> list[tuple[str, dict[str, Any]]]:
+def _listed(path: str, content: Any, key: str, texts: Sequence[str] = (), ids: Sequence[str] = (), need: Sequence[str] = ()) -> list[tuple[str, dict[str, Any]]]:
     """(where it stands, row) of a list in an object."""
-    rows = benchmark.fields(path, content, (key,))[key]
+    rows = benchmark.fields(path, content, need=(key,))[key]
     if not isinstance(rows, list):
         raise UserError(f"{path}: its {key} are {rows!r:.80}, not a list")
-    return [(f"{path}: {key}[{i}]", benchmark.fields(f"{path}: {key}[{i}]", row, need)) for i, row in enumerate(rows)]
+    return [(f"{path}: {key}[{i}]", benchmark.fields(f"{path}: {key}[{i}]", row, texts, ids, need)) for i, row in enumerate(rows)]
 
 
 def _item(where: str, id_: Any, image: str, said: tuple[str, ...]) -> Item:

@@ -20,7 +20,7 @@ SOURCES = {"ADE20K": 1 / 4, "COCO": 1 / 4, "Omni3D": 1 / 2}
 
 def read(data_dir: str, split: str) -> tuple[PublishedSource, list[Item]]:
     files = benchmark.splits("cvbench", split, {"test": FILES})
-    return benchmark.images("cvbench", data_dir, "cvbench"), [_item(where, row) for file in files for where, row in benchmark.rows(data_dir, file, ("idx", "type", "task", "filename", "choices", "answer", "prompt", "source"))]
+    return benchmark.images("cvbench", data_dir, "cvbench"), [_item(where, row) for file in files for where, row in benchmark.rows(data_dir, file, ("type", "task", "filename", "prompt"), ("idx",), ("choices", "answer", "source"))]
 
 
 def _item(where: str, row: dict[str, Any]) -> Item:

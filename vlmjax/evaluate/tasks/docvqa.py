@@ -19,9 +19,9 @@ SPLITS = {"val": ("docvqa/val/val_v1.0.json", "docvqa/val")}
 def read(data_dir: str, split: str) -> tuple[Source, list[Item]]:
     file, folder = benchmark.splits("docvqa", split, SPLITS)
     items = []
-    for where, row in annotations.rows(data_dir, file, "data", ("questionId", "image", "question", "answers")):
+    for where, row in annotations.rows(data_dir, file, "data", ("image", "question"), ("questionId",), ("answers",)):
         accepted = annotations.answers(where, row["answers"])
-        items.append(Item(str(row["questionId"]), annotations.text(where, row["image"]), benchmark.ask(annotations.text(where, row["question"])), accepted[0], answers=accepted))
+        items.append(Item(str(row["questionId"]), row["image"], benchmark.ask(row["question"]), accepted[0], answers=accepted))
     return benchmark.images("docvqa", data_dir, folder), items
 
 

@@ -12,7 +12,7 @@ from vlmjax.data.datasets import published
 from vlmjax.data.example import Source
 from vlmjax.data.files_at import File, join
 from vlmjax.errors import UserError
-from vlmjax.evaluate import annotations, benchmark, scoring
+from vlmjax.evaluate import benchmark, scoring
 from vlmjax.evaluate.task import Item, Task, exact_match
 
 KINDS = ("choose", "compare", "logical", "query", "verify")  # structural types
@@ -26,9 +26,9 @@ def read(data_dir: str, split: str) -> tuple[Source, list[Item]]:
         raise UserError(f"{file}: is not an object of questions by their ids")
     for id_, row in questions.items():
         where = f"{file}: {id_}"
-        row = benchmark.fields(where, row, ("question", "answer", "imageId", "types"))
-        kind = benchmark.one_of(where, benchmark.fields(f"{where}: types", row["types"], ("structural",))["structural"], KINDS)
-        items.append(Item(id_, f"{row['imageId']}.jpg", benchmark.ask(annotations.text(where, row["question"])), annotations.text(where, row["answer"]), kind))
+        row = benchmark.fields(where, row, ("question", "answer"), ("imageId",), ("types",))
+        kind = benchmark.one_of(where, benchmark.fields(f"{where}: types", row["types"], need=("structural",))["structural"], KINDS)
+        items.append(Item(id_, f"{row['imageId']}.jpg", benchmark.ask(row["question"]), row["answer"], kind))
     return benchmark.images("gqa", data_dir, folder), items
 
 

@@ -26,8 +26,8 @@ UNCLEAR = "unclear"
 
 def read(data_dir: str, split: str) -> tuple[Source, list[Item]]:
     file, folder = benchmark.splits("hallusionbench", split, SPLITS)
-    need = ("category", "subcategory", "visual_input", "set_id", "figure_id", "question_id", "question", "gt_answer", "filename")
-    return benchmark.images("hallusionbench", data_dir, folder), [_item(where, row) for where, row in benchmark.rows(data_dir, file, need)]
+    texts, ids = ("category", "subcategory", "question"), ("visual_input", "set_id", "figure_id", "question_id", "gt_answer")
+    return benchmark.images("hallusionbench", data_dir, folder), [_item(where, row) for where, row in benchmark.rows(data_dir, file, texts, ids, ("filename",))]
 
 
 def _item(where: str, row: dict[str, Any]) -> Item:
@@ -35,7 +35,7 @@ def _item(where: str, row: dict[str, Any]) -> Item:
     level = "hard" if benchmark.one_of(where, str(row["visual_input"]), ("0", "1", "2")) == "2" else "easy"
     category = benchmark.one_of(where, row["category"], ("VD", "VS"))
     about = f"{category}/{row['subcategory']}/{row['set_id']}"
-    image = row["filename"].removeprefix("./") if row["filename"] else None
+    image = benchmark.text(f"{where}: filename", row["filename"]).removeprefix("./") if row["filename"] else None
     turns = benchmark.ask(row["question"]) if image else (Turn("user", f"{row['question']}\n{benchmark.SHORT}"),)
     accepted = (answer, UNCLEAR) if category == "VS" and str(row["figure_id"]) == "0" else ()
     return Item(f"{about}/{row['figure_id']}/{row['question_id']}", image, turns, answer, f"{category}/{level}", f"{about}/{row['question_id']}", accepted)

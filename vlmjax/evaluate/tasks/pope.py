@@ -21,7 +21,7 @@ def read(data_dir: str, split: str) -> tuple[Source, list[Item]]:
     file, folder = benchmark.splits("pope", split, SPLITS)
     items = []
     for kind in KINDS:
-        for where, row in benchmark.rows(data_dir, file.format(kind), ("question_id", "image", "text", "label")):
+        for where, row in benchmark.rows(data_dir, file.format(kind), ("image", "text"), ("question_id",), ("label",)):
             items.append(Item(f"{kind}/{row['question_id']}", row["image"], benchmark.ask(row["text"]), benchmark.one_of(where, row["label"], ("yes", "no")), kind))
     return benchmark.images("pope", data_dir, folder), items
 

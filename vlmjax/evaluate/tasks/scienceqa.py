@@ -18,12 +18,13 @@ from vlmjax.evaluate.task import Item, Task, exact_match
 from vlmjax.evaluate.texts import letters
 
 IMAGES = "scienceqa/images"
-NEED = ("question", "choices", "answer", "hint", "image", "split")
 
 
 def read(data_dir: str, split: str) -> tuple[PublishedSource, list[Item]]:
     ids = benchmark.splits("scienceqa", split, _read(data_dir, "scienceqa/pid_splits.json"))
     problems = _read(data_dir, "scienceqa/problems.json")
+    if not isinstance(ids, list) or not all(isinstance(id_, str) for id_ in ids):
+        raise UserError(f"scienceqa/pid_splits.json: {split} is no list of texts")
     return benchmark.images("scienceqa", data_dir, IMAGES), [_item(f"scienceqa/problems.json: {id_}", id_, problems.get(id_)) for id_ in ids]
 
 
@@ -35,8 +36,8 @@ def _read(data_dir: str, path: str) -> dict[str, Any]:
 
 
 def _item(where: str, id_: str, problem: Any) -> Item:
-    row = benchmark.fields(where, problem, NEED)
-    image = row["image"] and f"{row['split']}/{id_}/{row['image']}"
+    row = benchmark.fields(where, problem, ("question", "hint", "split"), need=("choices", "answer", "image"))
+    image = f"{row['split']}/{id_}/{benchmark.text(f'{where}: image', row['image'])}" if row["image"] else None
     choices = letters.texts(where, row["choices"])
     answer = letters.index(where, row["answer"], choices)
     return Item(id_, image, prompt(row["question"], row["hint"], choices, bool(image)), answer, "image" if image else "text", options=choices)

@@ -21,16 +21,17 @@ CHOICES = ("choice_a", "choice_b", "choice_c", "choice_d")
 
 def read(data_dir: str, split: str) -> tuple[PublishedSource, list[Item]]:
     benchmark.splits("seedbench", split, {"image": FILE})
-    found = benchmark.fields(FILE, read_json(File(join(data_dir, FILE))), ("question_type", "questions"))
+    found = benchmark.fields(FILE, read_json(File(join(data_dir, FILE))), need=("question_type", "questions"))
     if not isinstance(found["question_type"], dict) or not isinstance(found["questions"], list):
         raise UserError(f"{FILE}: question_type is no object or questions no list")
+    benchmark.fields(f"{FILE}: question_type", found["question_type"], ids=tuple(found["question_type"]))
     names = {number: name for name, number in found["question_type"].items()}
-    rows = [(f"{FILE}: questions[{i}]", benchmark.fields(f"{FILE}: questions[{i}]", row, ("data_type",))) for i, row in enumerate(found["questions"])]
+    rows = [(f"{FILE}: questions[{i}]", benchmark.fields(f"{FILE}: questions[{i}]", row, need=("data_type",))) for i, row in enumerate(found["questions"])]
     return benchmark.images("seedbench", data_dir, IMAGES), [_item(where, row, names) for where, row in rows if row["data_type"] == "image"]
 
 
 def _item(where: str, row: dict[str, Any], names: dict[int, str]) -> Item:
-    benchmark.fields(where, row, ("question_id", "question_type_id", "data_id", "question", "answer", *CHOICES))
+    benchmark.fields(where, row, ("data_id", "question"), ("question_id", "question_type_id"), ("answer", *CHOICES))
     if row["question_type_id"] not in names:
         raise UserError(f"{where}: question_type has no {row['question_type_id']!r}")
     options = letters.texts(where, [row[choice] for choice in CHOICES])

@@ -21,7 +21,7 @@ SPLITS = {"test": "tallyqa/test.json"}
 
 def read(data_dir: str, split: str) -> tuple[Source, list[Item]]:
     items = []
-    for where, row in benchmark.rows(data_dir, benchmark.splits("tallyqa", split, SPLITS), ("question_id", "image_id", "image", "question", "answer", "issimple")):
+    for where, row in benchmark.rows(data_dir, benchmark.splits("tallyqa", split, SPLITS), ("image", "question"), ("question_id", "image_id"), ("answer", "issimple")):
         if not isinstance(row["issimple"], bool):
             raise UserError(f"{where}: issimple is {row['issimple']!r:.80}, not true or false")
         items.append(Item(f"{row['image_id']}/{row['question_id']}", row["image"], benchmark.ask(row["question"]), counting.answer(where, row["answer"]), KINDS[not row["issimple"]]))

@@ -23,8 +23,8 @@ OCR = "Reference OCR token:"
 def read(data_dir: str, split: str) -> tuple[Source, list[Item]]:
     file, _, folder = benchmark.splits("textvqa", split, SPLITS)
     items = []
-    for where, row in annotations.rows(data_dir, file, "data", ("question_id", "image_id", "question", "answers")):
-        items.append(_item(str(row["question_id"]), f"{row['image_id']}.jpg", benchmark.ask(annotations.text(where, row["question"])), annotations.answers(where, row["answers"])))
+    for where, row in annotations.rows(data_dir, file, "data", ("question",), ("question_id", "image_id"), ("answers",)):
+        items.append(_item(str(row["question_id"]), f"{row['image_id']}.jpg", benchmark.ask(row["question"]), annotations.answers(where, row["answers"])))
     return benchmark.images("textvqa", data_dir, folder), items
 
 
@@ -32,17 +32,17 @@ def read_ocr(data_dir: str, split: str) -> tuple[Source, list[Item]]:
     """LLaVA's file has no answers: they are those of the question about the image, in whatever case; of a question that is there twice, the last one's, as in its program."""
     file, prompts, folder = benchmark.splits("textvqa_ocr", split, SPLITS)
     known: dict[tuple[str, str], Mapping[str, Any]] = {}
-    for where, row in annotations.rows(data_dir, file, "data", ("question_id", "image_id", "question", "answers")):
-        known[str(row["image_id"]), str(row["question"]).lower()] = {"id": str(row["question_id"]), "answers": annotations.answers(where, row["answers"])}
+    for where, row in annotations.rows(data_dir, file, "data", ("question",), ("question_id", "image_id"), ("answers",)):
+        known[str(row["image_id"]), row["question"].lower()] = {"id": str(row["question_id"]), "answers": annotations.answers(where, row["answers"])}
     items, ids = [], set()
-    for where, row in benchmark.rows(data_dir, prompts, ("question_id", "image", "text")):
+    for where, row in benchmark.rows(data_dir, prompts, ("image", "text"), ("question_id",)):
         asked = question(where, row["text"])
         found = known.get((str(row["question_id"]), asked.lower()))
         if found is None:
             raise UserError(f"{where}: {file} has no question {asked!r:.80} about the image {row['question_id']}")
         id_ = found["id"] if found["id"] not in ids else f"{found['id']}#{len(items)}"
         ids.add(id_)
-        items.append(_item(id_, annotations.text(where, row["image"]), benchmark.ask(*row["text"].rsplit("\n", 1)), found["answers"]))
+        items.append(_item(id_, row["image"], benchmark.ask(*row["text"].rsplit("\n", 1)), found["answers"]))
     return benchmark.images("textvqa_ocr", data_dir, folder), items
 
 

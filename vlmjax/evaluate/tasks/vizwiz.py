@@ -23,10 +23,9 @@ HOW = f"When the provided information is insufficient, respond with 'Unanswerabl
 def read(data_dir: str, split: str) -> tuple[Source, list[Item]]:
     file, folder = benchmark.splits("vizwiz", split, SPLITS)
     items = []
-    for where, row in benchmark.rows(data_dir, file, ("image", "question", "answers", "answer_type")):
-        image = annotations.text(where, row["image"])
+    for where, row in benchmark.rows(data_dir, file, ("image", "question"), need=("answers", "answer_type")):
         kind, people = benchmark.one_of(where, row["answer_type"], KINDS), annotations.answers(where, row["answers"])
-        items.append(Item(image, image, benchmark.ask(annotations.text(where, row["question"]), HOW), annotations.most_said(people), kind, answers=people))
+        items.append(Item(row["image"], row["image"], benchmark.ask(row["question"], HOW), annotations.most_said(people), kind, answers=people))
     return benchmark.images("vizwiz", data_dir, folder), items
 
 

@@ -23,16 +23,16 @@ SPLITS = {"val": ("vqav2/v2_OpenEnded_mscoco_val2014_questions.json", "vqav2/v2_
 def read(data_dir: str, split: str) -> tuple[Source, list[Item]]:
     questions, answered, folder, prefix = benchmark.splits("vqav2", split, SPLITS)
     known = {}
-    for where, row in annotations.rows(data_dir, answered, "annotations", ("question_id", "answer_type", "multiple_choice_answer", "answers")):
+    for where, row in annotations.rows(data_dir, answered, "annotations", ("multiple_choice_answer",), ("question_id",), ("answer_type", "answers")):
         kind = benchmark.one_of(where, row["answer_type"], KINDS)
-        known[str(row["question_id"])] = sys.intern(annotations.text(where, row["multiple_choice_answer"])), kind, annotations.answers(where, row["answers"])
+        known[str(row["question_id"])] = sys.intern(row["multiple_choice_answer"]), kind, annotations.answers(where, row["answers"])
     items = []
-    for where, row in annotations.rows(data_dir, questions, "questions", ("question_id", "image_id", "question")):
+    for where, row in annotations.rows(data_dir, questions, "questions", ("question",), ("question_id", "image_id")):
         if str(row["question_id"]) not in known:
             raise UserError(f"{where}: question_id {row['question_id']!r} has no answers in {answered}")
         answer, kind, people = known[str(row["question_id"])]
         image = sys.intern(f"{prefix}{str(row['image_id']).zfill(12)}.jpg")
-        items.append(Item(str(row["question_id"]), image, benchmark.ask(annotations.text(where, row["question"])), answer, kind, answers=people))
+        items.append(Item(str(row["question_id"]), image, benchmark.ask(row["question"]), answer, kind, answers=people))
     return benchmark.images("vqav2", data_dir, folder), items
 
 

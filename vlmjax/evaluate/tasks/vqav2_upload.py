@@ -23,7 +23,7 @@ SPLITS = {"test-dev": "vqav2/v2_OpenEnded_mscoco_test-dev2015_questions.json", "
 
 def read(data_dir: str, split: str) -> tuple[Source, list[Item]]:
     items = []
-    for where, row in annotations.rows(data_dir, benchmark.splits("vqav2_upload", split, SPLITS), "questions", ("question_id", "image_id", "question")):
+    for where, row in annotations.rows(data_dir, benchmark.splits("vqav2_upload", split, SPLITS), "questions", ("question",), ("question_id", "image_id")):
         image = sys.intern(f"COCO_test2015_{str(row['image_id']).zfill(12)}.jpg")
         items.append(Item(str(row["question_id"]), image, benchmark.ask(annotations.text(where, row["question"])), ""))
     return benchmark.images("vqav2_upload", data_dir, "vqav2/test2015"), items
@@ -32,7 +32,7 @@ def read(data_dir: str, split: str) -> tuple[Source, list[Item]]:
 def upload(data_dir: str, split: str, rows: Sequence[scoring.Row]) -> str:
     """A JSON list of {question_id, answer}: of every question of `test`, in its order. UserError where an answer is to none of them."""
     said = {row["id"]: row["prediction"] for row in rows}
-    answers = [{"question_id": row["question_id"], "answer": vqa_accuracy.evalai(said.pop(str(row["question_id"]), ""))} for _, row in annotations.rows(data_dir, EVERY, "questions", ("question_id",))]
+    answers = [{"question_id": row["question_id"], "answer": vqa_accuracy.evalai(said.pop(str(row["question_id"]), ""))} for _, row in annotations.rows(data_dir, EVERY, "questions", ids=("question_id",))]
     if said:
         raise UserError(f"{EVERY}: has no question {next(iter(said))}, which was asked of {split}")
     return json.dumps(answers)

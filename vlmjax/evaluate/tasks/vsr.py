@@ -28,7 +28,7 @@ GROUP = {relation: group for group, relations in RELATIONS.items() for relation 
 
 def read(data_dir: str, split: str) -> tuple[Source, list[Item]]:
     items = []
-    for where, row in benchmark.rows(data_dir, benchmark.splits("vsr", split, SPLITS), ("image", "caption", "label", "relation")):
+    for where, row in benchmark.rows(data_dir, benchmark.splits("vsr", split, SPLITS), ("image", "caption"), need=("label", "relation")):
         label = "True" if benchmark.one_of(where, row["label"], (0, 1)) else "False"
         group = GROUP[benchmark.one_of(where, row["relation"], tuple(GROUP))]
         question = f'Based on the image, is this statement "True" or "False"? {row["caption"]}'

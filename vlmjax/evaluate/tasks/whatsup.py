@@ -25,13 +25,13 @@ QUESTION = "Which of these statements describes the image?"
 
 def read(data_dir: str, split: str) -> tuple[PublishedSource, list[Item]]:
     files = benchmark.splits("whatsup", split, {"controlled": FILES})
-    items = [_item(where, subset, row) for subset, file in files.items() for where, row in benchmark.rows(data_dir, file, ("image_path", "caption_options"))]
+    items = [_item(where, subset, row) for subset, file in files.items() for where, row in benchmark.rows(data_dir, file, ("image_path",), need=("caption_options",))]
     return benchmark.images("whatsup", data_dir, "whatsup"), items
 
 
 def _item(where: str, subset: str, row: dict[str, Any]) -> Item:
     statements = letters.texts(where, row["caption_options"])
-    *_, folder, name = ["", *str(row["image_path"]).split("/")]
+    *_, folder, name = ["", *row["image_path"].split("/")]
     parts = name.rpartition(".")[0].split("_")
     if len(parts) < 3 or parts[1] not in (*OPPOSITE, *OPPOSITE.values()):
         raise UserError(f"{where}: {name!r:.80} is not named THING_RELATION_THING")

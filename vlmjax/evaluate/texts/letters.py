@@ -26,7 +26,7 @@ def texts(where: str, value: Any) -> tuple[str, ...]:
     """Options; UserError where they are no list of two texts or more, or have no letters left."""
     if not isinstance(value, list) or not 2 <= len(value) <= len(LETTERS) or not all(isinstance(option, str) for option in value):
         raise UserError(f"{where}: {value!r:.80} is not a list of 2 to {len(LETTERS)} options")
-    return tuple(value)
+    return tuple(benchmark.text(where, option) for option in value)
 
 
 def index(where: str, value: Any, options: Sequence[str]) -> str:
