@@ -14,6 +14,7 @@ from vlmjax.errors import UserError
 from vlmjax.train import build
 
 
+@pytest.mark.slow
 def test_two_steps(tmp_path, capsys):
     draw, rows = np.random.default_rng(0), []
     (tmp_path / "pairs" / "images").mkdir(parents=True)

@@ -26,6 +26,7 @@ def data(tmp_path_factory):
     return root / "data.json"
 
 
+@pytest.mark.slow
 def test_a_model_learns_and_leaves(data, tmp_path, capsys):
     assert main(["train", f"--config=experiments/finetune.py:{MODEL},{data}", f"--workdir={tmp_path}/run", *SMALL]) == 0, capsys.readouterr().err
     said = capsys.readouterr().out

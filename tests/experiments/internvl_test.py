@@ -2,6 +2,7 @@
 import json
 
 import numpy as np
+import pytest
 
 from vlmjax import config as configs
 from vlmjax import pretrained
@@ -25,6 +26,7 @@ def test_one_key_makes_an_image_one_tile(data):
         assert set(made.data["instruct"].table.images.tolist()) - {0} == most and preflight.image_tokens(made) == []
 
 
+@pytest.mark.slow
 def test_two_steps_and_back(data, tmp_path, capsys):
     assert main(["train", "--config=experiments/internvl.py:tiny", f"--workdir={tmp_path}/run", f"--data_dir={data}"]) == 0, capsys.readouterr().err
     (stage,) = json.loads((tmp_path / "run" / "record.json").read_text())["stages"]

@@ -46,6 +46,7 @@ def data(tmp_path_factory):
     return root
 
 
+@pytest.mark.slow
 def test_two_steps_of_both_stages(data, tmp_path, capsys):
     """Encoder and Q-Former of a BLIP-2 whose language model is none of ours, as in the recipe at true size."""
     shutil.copytree(SEEING, tmp_path / "blip2")
