@@ -77,6 +77,8 @@ def _config(sizes: Mapping[str, Any]) -> dict[str, Any]:
 def _misfit(sizes: Mapping[str, Any]) -> str:
     if why := internvl.misfit(sizes):
         return why
+    if sizes["decoder"].tied:
+        return "OpenGVLab's code never ties the head to the table of tokens, whatever config.json says, and this model has no head of its own"
     if sizes["projector"].activation != "gelu":
         return f"OpenGVLab's projector has gelu between its linear maps, and this one {sizes['projector'].activation}"
     return "OpenGVLab's code has no class around a Mistral" if llama.kind(sizes["decoder"]) == "mistral" else ""
@@ -104,7 +106,10 @@ def _chat(c: Config) -> str:
     if name not in TEMPLATES:
         raise UserError(f"{c.where}: template is {name!r}, not one of {', '.join(TEMPLATES)}")
     message, stop = TEMPLATES[name]
-    start, stop = (json.dumps(text, ensure_ascii=False) for text in (_SYSTEM + (c.node.get("system_message") or message) + stop, stop))
+    said = c.node.get("system_message")  # an empty one is one
+    if said is not None and not isinstance(said, str):
+        raise UserError(f"{c.where}: system_message is {said!r:.80}, not a text")
+    start, stop = (json.dumps(text, ensure_ascii=False) for text in (_SYSTEM + (message if said is None else said) + stop, stop))
     return (f"{{% if messages[0]['role'] != 'system' %}}{{{{ {start} }}}}{{% endif %}}{{% for message in messages %}}{{{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] + {stop} }}}}"
             f"{{% endfor %}}{{% if add_generation_prompt %}}{{{{ '<|im_start|>assistant\\n' }}}}{{% endif %}}")
 
