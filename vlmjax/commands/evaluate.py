@@ -69,7 +69,7 @@ def main(argv: list[str]) -> None:
         job.catch_termination()
         mesh = sharding.make_mesh(common.parse_mesh(args.mesh))
         with job.agreed():
-            for task in tasks:  # what is missing of the last one is said before a model is read and the first one asked
+            for task in tasks:  # a file of questions that the last one lacks is named before a model is read and the first one asked; images are looked for when they are shown
                 TASKS[task].read(args.data_dir, args.split)
             model = pretrained.load(common.expand(args.model), args.dtype, mesh)
         model = model.with_adapters(args.adapters)

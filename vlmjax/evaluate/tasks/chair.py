@@ -1,7 +1,7 @@
 """CHAIR (Rohrbach et al., arXiv:1809.02156): objects that a description names and the image does not hold. utils/chair.py of LisaAnne/Hallucination.
 
     coco/annotations/{instances,captions}_val2014.json    what is in the images: segmented objects, and those that their five captions mention
-    coco/val2014                                          COCO's images: 40,504. Papers draw 500: --sample=500, which --seed draws
+    coco/val2014                                          COCO's images: 40,504. Papers draw 500: --sample=500, drawn by a fixed seed
 
 A description counts objects of COCO by name, as coco_words.py reads them; one that names none holds no false one. CHAIRs (`chair_s`) is the share of descriptions with a false object, and what the
 task is scored by is its opposite, `truthful`; CHAIRi (`chair_i`) is the share of false ones among all mentions. Both fall as descriptions get shorter: see `recall`, the share of the images' objects
