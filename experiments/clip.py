@@ -41,7 +41,7 @@ def get_config(arg: str = "b32") -> ConfigDict:
         length=16 if tiny else 77, images=1, targets=0, per_group=1, resize="crop", template="", weighting="token", accumulate=1, skip_nonfinite=0, max_unusable=0.0, max_broken=0.001,
         # Table 18: 2000 steps of warm-up; betas and eps of its vision transformers. §2.5: Adam with decoupled decay, cosine. No clipping is named.
         optimizer=dict(name="adamw", lr=lr, schedule="cosine", warmup=1.0 if tiny else 2000.0, clip=0.0, decay=decay, betas=(0.9, 0.98), eps=1e-6, lr_scale=()))))
-    c.evaluate = ConfigDict(dict(split="test", controls=("real", "blind", "shuffled", "prior"), after=dict(), mesh=""))
+    c.evaluate = ConfigDict(dict(split="", controls=("real", "blind", "shuffled", "prior"), after=dict(), mesh=""))
     c.preflight = ConfigDict(dict(samples=2, images=64, max_overlap=0.0, other_template=False))
     c.checkpoint = ConfigDict(dict(every=500, keep=2))
     c.logging = ConfigDict(dict(every=20, line_seconds=60.0, tensorboard=True, trace_steps=0, trace_start=10, trace_process=0))

@@ -37,7 +37,7 @@ def get_config(arg: str = "") -> ConfigDict:
         images=1, targets=1472, per_group=1, resize="pad", epochs=1.0, weighting="token", accumulate=1, skip_nonfinite=0, max_unusable=0.0, max_broken=0.001,
         optimizer=dict(name="adamw", lr=2e-4, schedule="cosine", warmup=0.03, clip=0.0, decay=0.0, betas=(0.9, 0.999), eps=1e-8,
                        lr_scale=(("projector/.*", 0.1), (".*", 1.0))))))
-    c.evaluate = ConfigDict(dict(split="test", controls=("real", "blind", "shuffled", "prior"), after=dict(), mesh=""))
+    c.evaluate = ConfigDict(dict(split="", controls=("real", "blind", "shuffled", "prior"), after=dict(), mesh=""))
     c.preflight = ConfigDict(dict(samples=2, images=64, max_overlap=0.0, other_template=False))
     c.checkpoint = ConfigDict(dict(every=100, keep=2))
     c.logging = ConfigDict(dict(every=10, line_seconds=30.0, tensorboard=True, trace_steps=0, trace_start=10, trace_process=0))

@@ -40,7 +40,7 @@ def get_config(arg: str = "1b") -> ConfigDict:
         weighting="token",
         accumulate=1, skip_nonfinite=0, max_unusable=0.01, max_broken=0.001,
         optimizer=dict(name="adamw", lr=RATES.get(arg, 1e-5), schedule="cosine", warmup=0.03, clip=1.0, decay=0.05, betas=(0.9, 0.999), eps=1e-8, lr_scale=()))))
-    c.evaluate = ConfigDict(dict(split="test", controls=("real", "blind", "shuffled", "prior"), after=dict(), mesh=""))
+    c.evaluate = ConfigDict(dict(split="", controls=("real", "blind", "shuffled", "prior"), after=dict(), mesh=""))
     c.preflight = ConfigDict(dict(samples=2, images=64, max_overlap=0.0, other_template=False))
     c.checkpoint = ConfigDict(dict(every=500, keep=2))
     c.logging = ConfigDict(dict(every=20, line_seconds=60.0, tensorboard=True, trace_steps=0, trace_start=10, trace_process=0))

@@ -50,7 +50,7 @@ def get_config(arg: str = "7b") -> ConfigDict:
         # --model_max_length 2048. A row is one example: packed four to a row they would be 8 rows, which divide over few slices.
         instruct=stage((("encoder/.*", False), (".*", True)), CHATS, lr=2e-5, batch=32, length=2048, targets=1792, epochs=3.0, template="vicuna_v1"),
     ))
-    c.evaluate = ConfigDict(dict(split="test", controls=("real", "blind", "shuffled", "prior"), after=dict(), mesh=""))
+    c.evaluate = ConfigDict(dict(split="", controls=("real", "blind", "shuffled", "prior"), after=dict(), mesh=""))
     c.preflight = ConfigDict(dict(samples=2, images=64, max_overlap=0.0, other_template=False))
     c.checkpoint = ConfigDict(dict(every=500, keep=2))
     c.logging = ConfigDict(dict(every=20, line_seconds=60.0, tensorboard=True, trace_steps=0, trace_start=10, trace_process=0))

@@ -45,7 +45,7 @@ def get_config(arg: str = "vicuna-7b") -> ConfigDict:
         # to a row, 129 to a step; 83 % of tokens and 96 % of image slots are real, where one example to a row leaves 59 % of the tokens empty.
         instruct=stage((("encoder/.*", False), (".*", True)), "llava:LLaVA-Finetune/llava_v1_5_mix665k.json:LLaVA-Finetune/images", 2e-5, "vicuna_v1", "pad", 64, 2048, 2, 1472),
     ))
-    c.evaluate = ConfigDict(dict(split="test", controls=("real", "blind", "shuffled", "prior"), after=dict(), mesh=""))
+    c.evaluate = ConfigDict(dict(split="", controls=("real", "blind", "shuffled", "prior"), after=dict(), mesh=""))
     c.preflight = ConfigDict(dict(samples=2, images=64, max_overlap=0.0, other_template=False))
     c.checkpoint = ConfigDict(dict(every=500, keep=2))
     c.logging = ConfigDict(dict(every=20, line_seconds=60.0, tensorboard=True, trace_steps=0, trace_start=10, trace_process=0))

@@ -60,7 +60,7 @@ def get_config(arg: str = "7b") -> ConfigDict:
         # 5 epochs of 200 steps (the paper: 400 steps), 12 pairs each. What stands around the image has 40 places, a description 184.
         instruct=stage((("minigpt4:cc_sbu_align/filter_cap.json:cc_sbu_align/image", 1.0),), "passes", c.template, 12, 184, 40, 1000, 200.0, 3e-5, 1e-5),
     ))
-    c.evaluate = ConfigDict(dict(split="test", controls=("real", "blind", "shuffled", "prior"), after=dict(), mesh=""))
+    c.evaluate = ConfigDict(dict(split="", controls=("real", "blind", "shuffled", "prior"), after=dict(), mesh=""))
     c.preflight = ConfigDict(dict(samples=2, images=64, max_overlap=0.0, other_template=not queries))  # Llama 2's own chat template has no marks around an image
     c.checkpoint = ConfigDict(dict(every=500, keep=2))
     c.logging = ConfigDict(dict(every=20, line_seconds=60.0, tensorboard=True, trace_steps=0, trace_start=10, trace_process=0))

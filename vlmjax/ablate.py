@@ -24,7 +24,7 @@ SAME = ("git_commit", "devices", "versions", "mesh")
 
 @dataclasses.dataclass(frozen=True)
 class Scores:
-    """Of one run under one control: what each question got. ids, clusters (images, or sets of items), kinds: str[n]; scores: f[n]."""
+    """Of one run under one control: what each question got. ids, kinds: str[n]; clusters (what depends on each other): i[n]; scores: f[n]."""
 
     ids: np.ndarray
     clusters: np.ndarray
@@ -59,8 +59,9 @@ def read(workdir: epath.PathLike, seed: int) -> Run | None:
     for task in results:
         rows: dict[str, list] = {}
         for row in runner.read_predictions(workdir, task):
-            rows.setdefault(row["control"], []).append((row["id"], scoring.cluster(row), row["kind"], row["correct"]))
-        scores[task] = {control: Scores(*(np.array(column, float if i == 3 else str) for i, column in enumerate(zip(*of)))) for control, of in rows.items()}
+            rows.setdefault(row["control"], []).append(row)
+        scores[task] = {control: Scores(np.array([row["id"] for row in of]), np.array(scoring.clusters(of)), np.array([row["kind"] for row in of]), np.array([row["correct"] for row in of], float))
+                        for control, of in rows.items()}
     metrics = {task: next(name for control in scores[task] for name in entry[control] if "/" not in name) for task, entry in results.items()}
     return Run(seed, str(workdir), scores, metrics, {task: entry["provenance"]["data"] for task, entry in results.items()},
                {key: record.get(key) for key in SAME} | {"seconds": record["wall_seconds"]})

@@ -32,7 +32,7 @@ from vlmjax.models.decoder import Decoder, DecoderConfig
 from vlmjax.models.vit import ViT, ViTConfig
 from vlmjax.train import build, settings
 from vlmjax.weights import gguf, hub, image_processor, llava, statistics, store
-from vlmjax.weights.family import CARRIED, Config
+from vlmjax.weights.family import CARRIED, Config, at_the_door
 
 CONFIG, TOKENIZER = "config.json", "tokenizer.json"
 TEMPLATE = "vlmjax_template"  # key of a published checkpoint's config.json that names a template of ours: Jinja cannot say all that one of them does
@@ -70,13 +70,14 @@ class Checkpoint:
         if not self.family:
             return self.template
         if name := self.config.get(TEMPLATE):
-            if name not in TEMPLATES:
+            if not isinstance(name, str) or name not in TEMPLATES:
                 raise UserError(f"{self.where}: {TEMPLATE} {name!r} is not one of {', '.join(TEMPLATES)}")
             return TEMPLATES[name]
         if self.file:
             source = self.file.metadata.get("tokenizer.chat_template")
         elif self.family.in_config:
-            source = self.family.in_config.chat(Config(self.config, self.where))
+            with at_the_door(self.where):
+                source = self.family.in_config.chat(Config(self.config, self.where))
         else:
             source = chat_template.read(self.directory)
         tokenizer = self.tokenizer()
@@ -117,7 +118,8 @@ def find(path: epath.PathLike) -> Checkpoint:
         if tower := llava.tower_directory(node, directory):
             node = {**node, "vision_config": files.read_json(tower / CONFIG)}
         family, sizes = weights.recognise(node, where)
-        given = family.in_config.images(Config(node, where, family.defaults)) if family.in_config else None
+        with at_the_door(where):
+            given = family.in_config.images(Config(node, where, family.defaults)) if family.in_config else None
         layout = image_processor.layout(tower or directory, sizes["encoder"], given) if "encoder" in sizes else None
         if layout and node.get("image_aspect_ratio") == "pad":
             layout = dataclasses.replace(layout, resize="pad")

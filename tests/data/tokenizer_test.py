@@ -91,6 +91,9 @@ def test_tokens_behind_a_vocabulary_are_special_where_the_files_say_so(slow, nam
 @pytest.mark.parametrize("file, change, message", [
     ("tokenizer_config.json", lambda node: node.update(tokenizer_class="GPT2Tokenizer"), "vocab.json and merges.txt are of a GPT2Tokenizer"),
     ("added_tokens.json", lambda node: node.update({"<more>": 400}), "the added token '<more>' should have the id 400, and vocab.json makes it 339"),
+    ("added_tokens.json", lambda node: node.update({"<more>": "a"}), "added_tokens.json: is not an object of tokens and their ids"),
+    ("vocab.json", lambda node: node.update({"in": node["at"]}), "vocab.json: two tokens have one id"),
+    ("tokenizer_config.json", lambda node: node["added_tokens_decoder"].update({"x": {"content": "<x>"}}), "added_tokens_decoder has 'x'"),
     ("vocab.json", lambda node: node.update({"in": node.pop("in"), "x!": node.pop("at")}), "merges.txt holds 'a t', which does not join two of its tokens"),
 ])
 def test_files_of_a_vocabulary_that_do_not_fit_are_named(slow, file, change, message):

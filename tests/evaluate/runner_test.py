@@ -155,3 +155,18 @@ def test_the_dearer_a_token_the_more_questions_share_an_image():
     lengths = [("head", 90, 18)] * len(requests)
     counts = [runner.plan(requests, lengths, 2048, per_token)[2] for per_token in (0.0, 1e4)]
     assert counts[0] < counts[1] == 12
+
+
+def test_two_items_of_one_id_are_refused():
+    twice = dataclasses.replace(tiny.TASK, open=lambda data_dir, split: (tiny.source(), [*tiny.items(), tiny.items()[3]]))
+    with pytest.raises(UserError, match="^tiny: 2 items have the id 't/2/0'$"):
+        twice.read("")
+
+
+@pytest.mark.parametrize("line, said", [("", "is empty; there is nothing to score again"), ("[1]", "line 1: is .1., not an object"), ('{"id": "a"}', "line 1: has no 'question'"),
+                                        ('{"id": "a", "image": null, "question": "?", "answer": "b", "kind": "", "control": "real", "prediction": null}', "line 1: prediction: None is not a text")])
+def test_predictions_that_are_damaged_are_said(tmp_path, line, said):
+    (tmp_path / "predictions").mkdir()
+    (tmp_path / "predictions" / "tiny.jsonl").write_text(line)
+    with pytest.raises(UserError, match=said):
+        runner.read_predictions(tmp_path, "tiny")

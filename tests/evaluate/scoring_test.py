@@ -42,3 +42,20 @@ def test_a_total_knows_what_its_parts_share():
     assert scoring.shown({"value": 0.43, "stderr": 0.02, "unit": "objects"}) == "0.43 ± 0.02"
     assert scoring.shown({"value": 75.0, "stderr": 5.0, "unit": "points"}) == "75.0 ± 5.0" and scoring.shown({"value": 0.5, "stderr": 0.03}) == "50.0 ± 3.0"
     assert scoring.total([(1, a, score, one), (1, [], score, one)], "all")["value"] is None
+
+
+def test_sets_that_share_images_depend_on_each_other():
+    """Three sets of two questions: the first two are about one image, the third one is apart."""
+    held = [{"id": str(i), "image": image, "group": group} for i, (image, group) in enumerate((("a", "1"), ("b", "1"), ("b", "2"), ("c", "2"), ("d", "3"), (None, "3"), ("e", ""), (None, "")))]
+    assert scoring.clusters(held) == [0, 0, 0, 0, 1, 1, 2, 3]
+    # 80 blocks of two images, and three sets that ask about both; a model is right about an image or wrong.
+    rng = np.random.default_rng(3)
+    asked = [(f"{block}/{image}", f"{block}/{one}") for block in range(80) for one in range(3) for image in range(2)]
+
+    def answered():
+        right = {image: float(rng.random() < 0.5) for image in dict.fromkeys(image for image, _ in asked)}
+        return [{"id": str(i), "image": image, "group": group, "score": right[image]} for i, (image, group) in enumerate(asked)]
+
+    for of in (scoring.mean, scoring.sets):
+        again = [of(answered(), "all") for _ in range(300)]
+        assert np.mean([one["stderr"] for one in again]) == pytest.approx(np.std([one["value"] for one in again]), rel=0.15)

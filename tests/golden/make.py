@@ -11,7 +11,6 @@ import sys
 import types
 
 import numpy as np
-import safetensors.torch
 import tokenizers
 import torch
 import transformers
@@ -200,46 +199,6 @@ def save_internvl(directory: pathlib.Path, seed: int) -> None:
     tokenizer.save_pretrained(directory)
 
 
-def save_internvl_chat(directory: pathlib.Path, seed: int) -> None:
-    """As OpenGVLab's own checkpoints, InternVL3's config.json: bfloat16, a vocabulary without tokenizer.json, a chat template that is Qwen's and not the model's. Smaller than the
-    others, for the files of all must stay small."""
-    base = json.loads(qwen2_tokenizer().backend_tokenizer.to_str())["model"]
-    added = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<tool_call>", "<img>", "</img>", "<IMG_CONTEXT>", "<box>", "</box>")
-    vocabulary = {token: id_ for token, id_ in base["vocab"].items() if token not in added}
-    ids = {token: len(vocabulary) + i for i, token in enumerate(added)}
-    special = [token for token in added if token != "<tool_call>"]
-    flags = {"lstrip": False, "normalized": False, "rstrip": False, "single_word": False}
-    roles = {"eos_token": "<|im_end|>", "pad_token": "<|endoftext|>", "additional_special_tokens": special[1:]}
-    template = "{%- if messages[0]['role'] != 'system' %}{{- '<|im_start|>system\nYou are Qwen.<|im_end|>\n' }}{%- endif %}{%- for message in messages %}{{- message.content }}{%- endfor %}"
-    rows = len(vocabulary) + len(added) + 3
-    config = {
-        "architectures": ["InternVLChatModel"], "model_type": "internvl_chat", "downsample_ratio": 0.5, "dynamic_image_size": True, "force_image_size": 16, "max_dynamic_patch": TILES,
-        "min_dynamic_patch": 1, "pad2square": False, "ps_version": "v2", "select_layer": -1, "system_message": None, "template": "internvl2_5", "tie_word_embeddings": False,
-        "torch_dtype": "bfloat16", "use_backbone_lora": 0, "use_llm_lora": 0, "use_thumbnail": True,
-        "llm_config": {"architectures": ["Qwen2ForCausalLM"], "model_type": "qwen2", "hidden_act": "silu", "hidden_size": 16, "intermediate_size": 24, "num_attention_heads": 4,
-                       "num_key_value_heads": 2, "num_hidden_layers": 2, "max_position_embeddings": 256, "max_window_layers": 70, "rms_norm_eps": 1e-6, "rope_theta": 1e6,
-                       "rope_scaling": {"factor": 2.0, "rope_type": "dynamic", "type": "dynamic"}, "sliding_window": None, "use_sliding_window": False, "vocab_size": rows,
-                       "bos_token_id": ids["<|endoftext|>"], "eos_token_id": ids["<|endoftext|>"]},
-        "vision_config": {"architectures": ["InternVisionModel"], "model_type": "intern_vit_6b", "hidden_act": "gelu", "hidden_size": 16, "intermediate_size": 24, "num_attention_heads": 2,
-                          "num_hidden_layers": 2, "image_size": 16, "patch_size": 4, "norm_type": "layer_norm", "layer_norm_eps": 1e-6, "qk_normalization": False, "qkv_bias": True,
-                          "drop_path_rate": 0.0, "use_flash_attn": False},
-    }
-    model = randomised(opengvlab.build(config), seed)
-    safetensors.torch.save_file({name: tensor.to(torch.bfloat16) for name, tensor in model.state_dict().items()}, directory / "model.safetensors", {"format": "pt"})
-    write = lambda name, value: (directory / name).write_text(value if isinstance(value, str) else json.dumps(value, indent=1, ensure_ascii=False))
-    write("config.json", config)
-    write("generation_config.json", {"eos_token_id": [ids["<|im_end|>"], ids["<|endoftext|>"]]})
-    write("vocab.json", vocabulary)
-    write("merges.txt", "\n".join(["#version: 0.2", *(" ".join(merge) for merge in base["merges"]), ""]))
-    write("added_tokens.json", ids)
-    write("special_tokens_map.json", roles)
-    write("tokenizer_config.json", {"tokenizer_class": "Qwen2Tokenizer", "add_prefix_space": False, "bos_token": None, "unk_token": None, **roles, "chat_template": template,
-                                    "added_tokens_decoder": {id_: {"content": token, **flags, "special": token in special} for token, id_ in ids.items()}})
-    write("preprocessor_config.json", {"crop_size": 16, "do_center_crop": True, "do_normalize": True, "do_resize": True, "feature_extractor_type": "CLIPFeatureExtractor",
-                                       "image_mean": [0.485, 0.456, 0.406], "image_std": [0.229, 0.224, 0.225], "resample": 3, "size": 16})
-    (directory.parent / "conversations.json").write_text(json.dumps(opengvlab.conversations(("Hermes-2", "internlm2-chat", "internvl2_5")), ensure_ascii=False))
-
-
 def save_blip2(directory: pathlib.Path, seed: int) -> None:
     """MiniGPT-4's build: a Llama behind the Q-Former."""
     tokenizer = llava_tokenizer()
@@ -258,6 +217,10 @@ def save_blip2(directory: pathlib.Path, seed: int) -> None:
     images = transformers.BlipImageProcessorPil(size={"height": SIZE, "width": SIZE})
     images.save_pretrained(directory)
     tokenizer.save_pretrained(directory)
+
+
+def save_internvl_chat(directory: pathlib.Path, seed: int) -> None:
+    opengvlab.save(directory, json.loads(qwen2_tokenizer().backend_tokenizer.to_str())["model"], lambda model: randomised(model, seed))
 
 
 SAVERS = {"clip": save_clip, "llama": save_llama, "mistral": save_mistral, "qwen2": save_qwen2, "llava": save_llava, "internvl": save_internvl, "internvl_chat": save_internvl_chat,

@@ -82,6 +82,25 @@ def test_a_system_message_of_its_own_is_kept(tmp_path):
     assert (keys["template"], keys["system_message"]) == ("Hermes-2", 'Say "yes".') and pretrained.find(tmp_path / "out").chat_template() == model.template
 
 
+def test_an_empty_system_message_is_one(tmp_path):
+    assert pretrained.find(changed(tmp_path / "model", system_message="")).chat_template().first == "<|im_start|>system\n<|im_end|>\n<|im_start|>user\n"
+
+
+@pytest.mark.parametrize("keys, message", [
+    (dict(system_message=5), "system_message is 5, not a text"), (dict(template=["internvl2_5"]), "a value of another kind than its key has"), (dict(max_dynamic_patch="4"), "a value of another kind than its key has"),
+    (dict(downsample_ratio=0), "a value of another kind|downsample_ratio"), (dict(vlmjax_template=["a"]), "vlmjax_template .* is not one of")])
+def test_values_of_another_kind_are_one_line(tmp_path, keys, message):
+    with pytest.raises(UserError, match=message):
+        pretrained.find(changed(tmp_path / "model", **keys)).chat_template()
+
+
+def test_a_head_is_its_own_whatever_the_config_says(tmp_path):
+    """As configuration_internvl_chat.py has it, which never ties."""
+    llm = json.loads((SOURCE / "config.json").read_text())["llm_config"] | {"tie_word_embeddings": True}
+    tied = pretrained.load(changed(tmp_path / "model", llm_config=llm, tie_word_embeddings=True))
+    np.testing.assert_array_equal(tied.logits("a"), pretrained.load(SOURCE).logits("a"))
+
+
 def test_what_its_code_does_not_do_is_not_written(tmp_path):
     model = pretrained.load(SOURCE)
     spelled = model.tokenizer.with_tokens(["<start>"])
@@ -89,6 +108,7 @@ def test_what_its_code_does_not_do_is_not_written(tmp_path):
     for change, message in (
         (dict(template=dataclasses.replace(model.template, user=("<|im_start|>user\n", "\n"))), "its conversations, by the template 'checkpoint', are none that its code writes"),
         (dict(tokenizer=spelled), "the marks of an image are <start>, </img>, <IMG_CONTEXT> in its tokenizer"),
+        (dict(parts={**model.parts, "decoder": model.parts["decoder"].clone(config=dataclasses.replace(model.parts["decoder"].config, tied=True))}), "never ties the head"),
         (dict(layout=dataclasses.replace(model.layout, mean=(0.5,) * 3)), "normalised by a mean of .* and OpenGVLab's code by ImageNet's"),
     ):
         with pytest.raises(UserError, match=f"convert: as internvl_chat: .*{message}"):

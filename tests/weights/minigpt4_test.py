@@ -146,6 +146,12 @@ def test_what_the_authors_leave_is_left_and_named():
         minigpt4.join([part, again])
 
 
+@pytest.mark.parametrize("path", ["decoder/layers/0/attention/k_lora/a", "decoder/added_embed"])
+def test_adapters_and_added_tokens_are_to_be_written_whole_first(path):
+    with pytest.raises(UserError, match=f"^run: has adapters or added tokens beside its matrices \\({path}\\); write it whole first"):
+        minigpt4.of_checkpoint({path: np.ones(2)}, {"decoder": None}, "run")
+
+
 def test_sizes_of_the_published_files():
     """39 of EVA's 40 blocks; what no shape says is as the authors' code builds it, so that the variants are these."""
     empty = lambda *shape: np.broadcast_to(np.float16(0), shape)
@@ -176,11 +182,15 @@ def test_the_last_of_several_counts(parts):
     (("eva", "blip2", "linear", "tests/golden/clip/model"), "is neither a language model nor a BLIP-2"),
     (("eva", "blip2", "wide", LANGUAGE), "llama_proj.weight has the shape [48, 128], its config asks for [32, 128]"),
     (("finer", "blip2", "linear", LANGUAGE), "visual_encoder.pos_embed has the shape [1, 30, 176], its config asks for [1, 26, 176]"),
+    (("eva", "", LANGUAGE), "names an empty part"),
+    (("eva", "blip2", "flat", LANGUAGE), "llama_proj.weight is of shape (48,), not of 2 dimensions"),
+    (("eva", "blip2", "nan", LANGUAGE), "llama_proj.bias holds numbers that are not finite"),
     (("eva", "adapted", "linear", LANGUAGE), "holds, beyond it, 1 tensor (llama_model.lora_A)"),
 ])
 def test_parts_that_do_not_fit_are_refused(parts, tmp_path, capsys, names, message):
     """Positions of another image size are not stretched."""
     made = {"wide": {"llama_proj.weight": np.ones((48, 128)), "llama_proj.bias": np.ones(48)}, "finer": golden.eva() | {"pos_embed": np.ones((1, 30, golden.WIDTH))},
+            "flat": {"llama_proj.weight": np.ones(48), "llama_proj.bias": np.ones(48)}, "nan": golden.linear() | {"llama_proj.bias": np.full(32, np.nan, np.float32)},
             "adapted": golden.blip2() | {"llama_model.lora_A": np.ones(3)}}
     for name, tensors in made.items():
         if name in names:

@@ -61,6 +61,12 @@ def test_loose_files_keep_their_names(tmp_path, wrap):
     np.testing.assert_array_equal(found["model.mm_projector.0.weight"].astype(np.float32), [[0, 1, 2], [3, 4, 5]])
 
 
+def endless():
+    found = {"epoch": 1}
+    found["model"] = found
+    return found
+
+
 def saved(value):
     import torch
 
@@ -75,7 +81,8 @@ def saved(value):
     (lambda path: pickle.dumps({"weight": Evil(path)}, protocol=2), "holds more than tensors, which could run code, and was not loaded"),
     (lambda path: pickle.dumps({"weight": Evil(path)}), "is not a checkpoint of torch"),  # torch reads no other protocol than 2
     (lambda path: b"<html></html>", "is not a checkpoint of torch"),
-], ids=["torch", "pickle2", "pickle4", "html"])
+    (lambda path: saved(endless()), "holds itself"),
+], ids=["torch", "pickle2", "pickle4", "html", "endless"])
 def test_a_pickle_that_runs_code_does_not(tmp_path, capsys, content, message):
     (tmp_path / "evil.pth").write_bytes(content(tmp_path / "touched"))
     assert main(["convert", f"--model={tmp_path}/evil.pth", f"--to={tmp_path}/out"]) == 2

@@ -2,6 +2,7 @@
 import tempfile
 
 import jax.numpy as jnp
+import numpy as np
 from etils import epath
 
 from vlmjax import export, files, pretrained, stacks
@@ -40,9 +41,13 @@ def main(argv: list[str]) -> None:
 
 def _join(models: list[str], target: epath.Path) -> str:
     """Writes MiniGPT-4's parts as one checkpoint in their own names and types, and says what was written. Without a language model it is one to start from."""
+    if not all(model.strip() for model in models):
+        raise UserError(f"--model: {','.join(models)} names an empty part; parts are separated by single commas")
     with tempfile.TemporaryDirectory() as scratch:
         read = [_part(model, epath.Path(scratch) / str(i)) for i, model in enumerate(models)]
         tensors, sizes, remarks = minigpt4.join([part for part, _ in read])
+        if odd := next((name for name, tensor in tensors.items() if not np.issubdtype(tensor.dtype, np.integer) and not np.isfinite(tensor.astype(np.float32)).all()), None):
+            raise UserError(f"--model: {odd} holds numbers that are not finite")
         config, where = minigpt4.config(sizes), " + ".join(models)
         whole = pretrained.modules(sizes, jnp.float32, where)
         blip2.FAMILY.read(tensors, stacks.expand(build.abstract_params(whole)), where)  # refuses what does not fit, before anything is written

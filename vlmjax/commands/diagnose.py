@@ -60,7 +60,7 @@ def main(argv: list[str]) -> None:
         predictions = {known[name].name: runner.read_predictions(output, known[name].name) for name in suites}
         found = diagnose.diagnose(predictions)
         files.write_json(output / "diagnosis.json", found)
-        read = image_reader(args.data_dir, args.split)
+        read = image_reader(args.data_dir, output)
         html = diagnosis.page(output.name, found, {name: predictions[known[name].name] for name in suites}, read)
         files.write(output / "diagnosis.html", html)
         say(scoring.table({known[name].name: found[name]["scores"] for name in suites}))

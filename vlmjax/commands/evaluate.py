@@ -63,7 +63,9 @@ def main(argv: list[str]) -> None:
         for task in tasks:
             predictions = runner.read_predictions(output, task)
             kept = {k: v for k, v in runner.read_results(output).get(task, {}).items() if k == "provenance"}
-            split = args.split or kept.get("provenance", {}).get("split", "")
+            split = kept.get("provenance", {}).get("split", args.split)
+            if args.split not in ("", split):
+                raise UserError(f"--split: {task} was asked of {split}, not of {args.split}")
             runner.write(output, task, {**scoring.rescore(predictions, TASKS[task]), **kept}, predictions, uploads=uploads.make(TASKS[task], args.data_dir, split, predictions))
     else:
         job.catch_termination()

@@ -1,9 +1,12 @@
 """`vlmjax report`: writes report.html of a run."""
 from collections.abc import Callable
 
+from etils import epath
+
 from vlmjax import files, report
 from vlmjax.commands import common
 from vlmjax.errors import UserError
+from vlmjax.evaluate import runner
 from vlmjax.evaluate.tasks import TASKS
 
 
@@ -15,22 +18,22 @@ def main(argv: list[str]) -> None:
     held = files.read_json(workdir / "config.json")
     if held is None:
         raise UserError(f"{workdir}: holds no run")
-    print(report.write(workdir, image_reader(args.data_dir, held["config"].get("evaluate", {}).get("split", ""))))
+    print(report.write(workdir, image_reader(args.data_dir, workdir)))
 
 
-def image_reader(data_dir: str, split: str) -> Callable[[str, str], bytes | None]:
-    """(task, image key) → the image as its data set holds it; None where the data set is not here."""
-    opened = {}
+def image_reader(data_dir: str, workdir: epath.PathLike) -> Callable[[str, str], bytes | None]:
+    """(task, image key) → the image as its data set holds it, in the split that results.json was scored on; None where it is not here."""
+    opened, splits = {}, {task: entry.get("provenance", {}).get("split", "") for task, entry in runner.read_results(workdir).items()}
 
     def read(task: str, key: str) -> bytes | None:
         if task not in opened:
             try:
-                opened[task] = TASKS[task].read(data_dir, split)[0] if task in TASKS else None
+                opened[task] = TASKS[task].read(data_dir, splits.get(task, ""))[0] if task in TASKS else None
             except UserError:
                 opened[task] = None
         try:
             return opened[task].read_image(key) if opened[task] else None
-        except KeyError:
+        except (KeyError, UserError):
             return None
 
     return read

@@ -109,7 +109,7 @@ def train(node: Any, changed: dict[str, list], workdir: str, data_dir: str) -> N
     record.write(workdir, log)
     if jax.process_index() == 0:
         say(scoring.table(runner.read_results(workdir) or {}))
-        say(f"report: {report.write(workdir, image_reader(data_dir, config.evaluate.split))}")
+        say(f"report: {report.write(workdir, image_reader(data_dir, workdir))}")
 
 
 def same_rows(job: Job, data: dict[str, Pipeline]) -> None:

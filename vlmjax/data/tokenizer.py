@@ -182,17 +182,34 @@ def _of_vocabulary(directory: epath.Path, named: Mapping[str, Any]) -> tokenizer
     kind = str(named.get("tokenizer_class")).removesuffix("Fast")
     if kind != "Qwen2Tokenizer":
         raise UserError(f"{directory}: {VOCABULARY} and {MERGES} are of a {kind} (tokenizer_class), and without a {FILE} vlmjax reads only Qwen2Tokenizer's; transformers writes one: AutoTokenizer.from_pretrained(…).save_pretrained(…)")
-    vocabulary, lines = files.read_json(directory / VOCABULARY), (directory / MERGES).read_text(encoding="utf-8").split("\n")
+    vocabulary = files.read_json(directory / VOCABULARY)
+    _check(vocabulary, directory / VOCABULARY)
+    try:
+        lines = (directory / MERGES).read_text(encoding="utf-8").split("\n")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{directory / MERGES}: is not UTF-8: {error.reason}") from None
     return byte_level.backend(vocabulary, [line for i, line in enumerate(lines) if line and not (i == 0 and line.startswith("#version"))], "qwen2", f"{directory / MERGES}")
+
+
+def _check(ids: Any, path: epath.Path) -> None:
+    """UserError where it is no object of tokens, each with an id of its own."""
+    if not isinstance(ids, dict) or not all(type(id_) is int and id_ >= 0 for id_ in ids.values()):
+        raise UserError(f"{path}: is not an object of tokens and their ids")
+    if len(set(ids.values())) != len(ids):
+        raise UserError(f"{path}: two tokens have one id")
 
 
 def _added(directory: epath.Path, named: Mapping[str, Any]) -> dict[int, tokenizers.AddedToken]:
     """The tokens behind a vocabulary. tokenizer_config.json says how they are found in a text; of one that only added_tokens.json has, whether it is special decides, as in transformers."""
     special = {_text(token) for name, value in named.items() if name.endswith("_token") or name.endswith("_special_tokens") for token in (value if isinstance(value, list) else [value])
                if isinstance(token, str | Mapping)}
-    added = {int(id_): tokenizers.AddedToken(token, special=token in special, normalized=token not in special)
-             for token, id_ in (files.read_json(directory / "added_tokens.json") or {}).items()}
+    extra = files.read_json(directory / "added_tokens.json") or {}
+    _check(extra, directory / "added_tokens.json")
+    added = {id_: tokenizers.AddedToken(token, special=token in special, normalized=token not in special)
+             for token, id_ in extra.items()}
     for id_, token in (named.get("added_tokens_decoder") or {}).items():
+        if not str(id_).isdecimal() or not isinstance(_text(token), str):
+            raise UserError(f"{directory / 'tokenizer_config.json'}: added_tokens_decoder has {id_!r}: {token!r:.80}, not an id and a token")
         how = token if isinstance(token, Mapping) else {}
         flags = {flag: bool(how.get(flag)) for flag in ("lstrip", "rstrip", "single_word", "normalized", "special")}
         added[int(id_)] = tokenizers.AddedToken(_text(token), **flags)

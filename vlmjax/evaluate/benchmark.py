@@ -2,6 +2,7 @@
 
 Every task asks as LLaVA 1.5 does (haotian-liu/LLaVA, docs/Evaluation.md) and scores as the benchmark's own program; tests hold what those programs say of the same answers (tests/golden/scorers).
 """
+import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -10,7 +11,7 @@ from vlmjax.data.datasets import published
 from vlmjax.data.datasets.published import PublishedSource
 from vlmjax.data.example import IMAGE_MARK, Turn
 from vlmjax.data.files_at import File, join
-from vlmjax.data.folders import open_folder
+from vlmjax.data.folders import Folder, open_folder
 from vlmjax.errors import UserError
 from vlmjax.evaluate.scoring import Metric, Row, Value, ratio
 
@@ -26,8 +27,18 @@ def ask(question: str, how: str = SHORT) -> tuple[Turn, ...]:
 def images(name: str, data_dir: str, folder: str) -> PublishedSource:
     """A folder of images under the data directory, unpacked or in an archive beside it that holds the folder: `pope/val2014`, or val2014/ in `pope/val2014.zip`."""
     parent, _, last = folder.rpartition("/")
-    held = open_folder(join(data_dir, parent) if parent else data_dir)
-    return PublishedSource(name, (), lambda key: held.read(f"{last}/{key}"), {}, {})
+    return PublishedSource(name, (), Under(open_folder(join(data_dir, parent) if parent else data_dir), last), {}, {})
+
+
+@dataclasses.dataclass(frozen=True)
+class Under:
+    """Reads the images of a folder by keys inside one that lies in it; other processes can take it along."""
+
+    folder: Folder
+    last: str
+
+    def __call__(self, key: str) -> bytes:
+        return self.folder.read(f"{self.last}/{key}")
 
 
 def rows(data_dir: str, path: str, texts: Sequence[str] = (), ids: Sequence[str] = (), need: Sequence[str] = ()) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -15,7 +15,7 @@ from vlmjax.data import tiles
 from vlmjax.data.conversation import spans
 from vlmjax.data.example import Source, Turn
 from vlmjax.errors import UserError, did_you_mean
-from vlmjax.evaluate import prior, scoring
+from vlmjax.evaluate import benchmark, prior, scoring
 from vlmjax.evaluate.answers import Answers
 from vlmjax.evaluate.controls import CONTROLS, SHOWN, derangement, grey
 from vlmjax.evaluate.task import Item, Task
@@ -277,6 +277,9 @@ def read_predictions(workdir: epath.PathLike, task: str) -> list[dict[str, Any]]
     if not path.exists():
         raise UserError(f"{path}: is missing; there is nothing to score again")
     try:
-        return [json.loads(line) for line in path.read_text().splitlines()]
+        rows = [json.loads(line) for line in path.read_text().splitlines()]
     except ValueError as error:
         raise UserError(f"{path}: not readable as JSON lines: {error}") from None
+    if not rows:
+        raise UserError(f"{path}: is empty; there is nothing to score again")
+    return [benchmark.fields(f"{path}: line {n}", row, ("id", "question", "answer", "kind", "control", "prediction"), need=("image",)) for n, row in enumerate(rows, 1)]

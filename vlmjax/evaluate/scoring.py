@@ -25,13 +25,16 @@ def rescore(predictions: Iterable[Row], task: Task) -> dict[str, Any]:
     """The scores of stored predictions, from their raw texts: {control: {metric: {value, stderr, n, variant}}, "unparsed": {control: n}}; of a task without a score how many are unparsed.
 
     Metrics are the task's, over all items and as `metric/KIND` over each kind; where items have groups also `sets`, the share of groups that are right in all their items, and
-    items of one group are counted as depending on each other; then what else the task measures.
+    items of one group, or about one image, are counted as depending on each other; then what else the task measures, from rows that have a `cluster` as well.
     """
     by_control: dict[str, list[dict[str, Any]]] = {}
     for row in predictions:
         parsed = task.means(row["prediction"], row.get("options", ()))
         score = 0.0 if parsed is None or task.score is None else task.score(parsed, accepted(row))
         by_control.setdefault(row["control"], []).append({**row, "parsed": parsed, "score": score})
+    for rows in by_control.values():
+        for row, number in zip(rows, clusters(rows)):
+            row["cluster"] = number
     out: dict[str, Any] = {}
     for control, rows in by_control.items() if task.score else ():
         out[control] = {task.metric: mean(rows, "all")}
@@ -48,9 +51,23 @@ def accepted(row: Row) -> tuple[str, ...]:
     return tuple(row.get("answers") or (row["answer"],))
 
 
-def cluster(row: Row) -> str:
-    """What a prediction depends on with others: its group, else its image."""
-    return str(row.get("group") or (row["image"] if row.get("image") is not None else row["id"]))
+def clusters(rows: Sequence[Row]) -> list[int]:
+    """For each prediction a number that it shares with those it depends on: all that are joined by a group or an image, also over others. Of a part of the predictions what was found among all."""
+    if all("cluster" in row for row in rows):
+        return [row["cluster"] for row in rows]
+    joined: dict[tuple[str, str], tuple[str, str]] = {}
+
+    def first(node: tuple[str, str]) -> tuple[str, str]:
+        while (next_ := joined.setdefault(node, node)) != node:
+            joined[node] = joined[next_]  # halves the way for who comes next
+            node = next_
+        return node
+
+    of = [[(key, str(row[key])) for key in ("group", "image") if row.get(key) not in (None, "")] or [("id", str(row["id"]))] for row in rows]
+    for nodes in of:
+        joined[first(nodes[-1])] = first(nodes[0])
+    numbers: dict[tuple[str, str], int] = {}
+    return [numbers.setdefault(first(nodes[0]), len(numbers)) for nodes in of]
 
 
 def mean(rows: Sequence[Row], variant: str, of: Value = lambda row: row["score"], unit: str = "") -> Metric:
@@ -65,8 +82,11 @@ def sets(rows: Sequence[Row], variant: str = "sets") -> Metric:
 
 def grouped(rows: Sequence[Row]) -> list[Row]:
     """One row for each group, right when all its items are."""
-    wrong = {row["group"] for row in rows if row.get("group") and row["score"] < 1}
-    return [{"group": group, "score": float(group not in wrong)} for group in sorted({row["group"] for row in rows if row.get("group")})]
+    found: dict[str, Row] = {}
+    for row, number in zip(rows, clusters(rows)):
+        if group := row.get("group"):
+            found[group] = {"group": group, "cluster": number, "score": min(found.get(group, {"score": 1.0})["score"], float(row["score"] >= 1))}
+    return [found[group] for group in sorted(found)]
 
 
 def ratio(rows: Sequence[Row], over: Value, under: Value, variant: str, unit: str = "") -> Metric:
@@ -82,7 +102,7 @@ def total(parts: Sequence[tuple[float, Sequence[Row], Value, Value]], variant: s
     if all(b.sum() for _, _, b in arrays):
         value = float(sum(weight * (a.sum() / b.sum()) for weight, a, b in arrays))
         residuals = np.concatenate([weight * (a - a.sum() / b.sum() * b) / b.sum() for weight, a, b in arrays])
-        stderr = error(residuals, np.array([cluster(row) for _, rows, _, _ in parts for row in rows]))
+        stderr = error(residuals, np.array(clusters([row for _, rows, _, _ in parts for row in rows])))
     return {"value": value, "stderr": stderr, "n": n, "variant": variant, **({"unit": unit} if unit else {})}
 
 

@@ -1,4 +1,5 @@
 """What an evaluation is: items, how an answer is read, and when it is right."""
+import collections
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -63,9 +64,13 @@ class Task:
     def read(self, data_dir: str, split: str = "") -> tuple[Source, Sequence[Item]]:
         """Of a split, the task's own unless one is named."""
         try:
-            return self.open(data_dir, split or self.split)
+            source, items = self.open(data_dir, split or self.split)
         except Missing as error:
             raise UserError(f"{self.name}: {error}" + (f"; what it needs is told by: vlmjax data sources {self.files}" if self.files else "")) from None
+        if len(items) != len({item.id for item in items}):
+            again, times = collections.Counter(item.id for item in items).most_common(1)[0]
+            raise UserError(f"{self.name}: {times} items have the id {again!r}")
+        return source, items
 
     def means(self, text: str, options: Sequence[str] = ()) -> str | None:
         """The answer that a text means, to a question with these options."""

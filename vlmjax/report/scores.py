@@ -24,7 +24,7 @@ def ordered(task: Task) -> list[str]:
 
 def is_fraction(score: dict) -> bool:
     """A measure that has a unit is none, whatever its value."""
-    return not score.get("unit") and numbers.is_number(score.get("value")) and 0 <= score["value"] <= 1
+    return not score.get("unit") and numbers.is_number(score.get("value")) and -1 <= score["value"] <= 1
 
 
 def value(score: dict) -> str:
@@ -120,7 +120,7 @@ def table(task: Task) -> Html:
         cells = []
         for name in controls:
             score = scores[name]
-            full = 100 * score["value"] if score and is_fraction(score) else 0
+            full = 100 * max(score["value"], 0) if score and is_fraction(score) else 0
             cells.append(el("td", None if score is None else [
                 value(score), el("small", error(score), None if one_size else f" n = {numbers.count(score.get('n'))}"),
                 el("i", style=f"--part:{full:.1f}%")] if score else numbers.DASH, class_="n real" if name == "real" else "n"))

@@ -4,7 +4,7 @@ from typing import Any
 
 from vlmjax.errors import UserError, did_you_mean
 from vlmjax.weights import blip2, clip, internvl, internvl_chat, llama, llava, minigpt4
-from vlmjax.weights.family import Config, Family
+from vlmjax.weights.family import Config, Family, at_the_door
 
 # `model_type` of a config.json → family
 FAMILIES: dict[str, Family] = {"clip": clip.FAMILY, "llama": llama.FAMILY, "mistral": llama.MISTRAL, "qwen2": llama.QWEN2, "llava": llava.FAMILY,
@@ -18,4 +18,5 @@ def recognise(config: Mapping[str, Any], where: str) -> tuple[Family, dict[str, 
     if kind not in FAMILIES:
         architecture = (config.get("architectures") or ["no architecture"])[0]
         raise UserError(f"{where}: model_type {kind!r} ({architecture}) is not known; known: {', '.join(sorted(FAMILIES))}{did_you_mean(str(kind), FAMILIES)}")
-    return FAMILIES[kind], FAMILIES[kind].sizes(Config(config, where, FAMILIES[kind].defaults))
+    with at_the_door(where):
+        return FAMILIES[kind], FAMILIES[kind].sizes(Config(config, where, FAMILIES[kind].defaults))

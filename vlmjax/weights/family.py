@@ -1,6 +1,7 @@
 """What a family of published checkpoints is: sizes from its config.json, and name tables for each layout its files have had."""
+import contextlib
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -52,6 +53,15 @@ class Config:
         if name not in ACTIVATIONS:
             raise UserError(f"{self.where}: {key} {name!r} is not one of {', '.join(ACTIVATIONS)}")
         return ACTIVATIONS[name]
+
+
+@contextlib.contextmanager
+def at_the_door(where: str) -> Iterator[None]:
+    """A value of a config.json that is of another kind than its key has, as a text for a number, is said in one line."""
+    try:
+        yield
+    except (TypeError, ValueError, AttributeError, KeyError, ZeroDivisionError, OverflowError) as error:
+        raise UserError(f"{where}: holds a value of another kind than its key has: {' '.join(str(error).split())}") from error
 
 
 @dataclasses.dataclass(frozen=True)

@@ -21,7 +21,7 @@ VISION_DEFAULTS = {"hidden_size": 3200, "intermediate_size": 12800, "num_hidden_
                    "norm_type": "rms_norm", "qk_normalization": True, "qkv_bias": False, "layer_norm_eps": 1e-6, "initializer_factor": 0.1}
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # IMAGENET_MEAN and IMAGENET_STD of its constants.py
 MARKS = ("<img>", "</img>", "<IMG_CONTEXT>")
-# `template` → system message and what ends a turn. A config without a `system_message` has the template's; so has one with null.
+# `template` → system message and what ends a turn. A config without a `system_message` has the template's; so has one with null, as in its training (train/dataset.py).
 _OLD = "你是由上海人工智能实验室联合商汤科技开发的书生多模态大模型，英文名叫InternVL, 是一个有用无害的人工智能助手。"
 _NEW = "你是书生·万象，英文名是InternVL，是由上海人工智能实验室、清华大学及多家合作单位联合开发的多模态大语言模型。"
 TEMPLATES = {"Hermes-2": (_OLD, "<|im_end|>"), "internlm2-chat": (_OLD, "<|im_end|>"), "internvl2_5": (_NEW, "<|im_end|>\n")}
@@ -59,7 +59,7 @@ def _sizes(c: Config) -> dict[str, Any]:
     if architecture not in kinds:
         raise UserError(f"{text.where}: architectures is {architecture!r}, and vlmjax computes only {' or '.join(kinds)}")
     return {"encoder": encoder, "projector": ProjectorConfig(shuffle=internvl.shuffle(c), norm=True),
-            "decoder": llama.text_sizes(Config({**text.node, "model_type": kinds[architecture]}, text.where))}
+            "decoder": llama.text_sizes(Config({**text.node, "model_type": kinds[architecture], "tie_word_embeddings": False}, text.where))}  # configuration_internvl_chat.py never ties
 
 
 def _config(sizes: Mapping[str, Any]) -> dict[str, Any]:

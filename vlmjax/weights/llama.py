@@ -54,6 +54,8 @@ def sizes(c: Config, kind: str) -> DecoderConfig:
     rope = c.node.get("rope_parameters") or c.node.get("rope_scaling") or {}
     scaling, kind_of = Config(rope, f"{c.where}: rope"), "rope_type" if "rope_type" in rope else "type"
     scaling.refuse(kind_of, "default", "dynamic")
+    if rope.get(kind_of) == "dynamic":
+        c.check(type(c("max_position_embeddings")) is int, "max_position_embeddings", "a whole number")
     dynamic = (float(scaling("factor")), c("max_position_embeddings")) if rope.get(kind_of) == "dynamic" else None
     heads = c("num_attention_heads")
     return DecoderConfig(

@@ -48,6 +48,8 @@ def of_file(tensors: Mapping[str, np.ndarray], where: str) -> Part:
 
 def of_checkpoint(arrays: Mapping[str, np.ndarray], sizes: Mapping[str, Any], where: str) -> Part:
     """A checkpoint's leaves by layer: of a language model alone, or the encoder and the Q-Former of a BLIP-2, whatever its language model."""
+    if other := sorted(path for path in arrays if "_lora/" in path or path.startswith("decoder/added_")):
+        raise UserError(f"{where}: has adapters or added tokens beside its matrices ({other[0]}); write it whole first (vlmjax convert --model={where} --to=DIR) and give DIR")
     if set(sizes) == {"decoder"}:
         return Part(where, table.write(arrays, blip2.LAVIS), sizes)
     if not isinstance(sizes.get("projector"), QFormerConfig):
@@ -76,7 +78,7 @@ def join(parts: Sequence[Part]) -> tuple[dict[str, np.ndarray], dict[str, Any], 
     if ("decoder" in known) != (LINEAR in tensors):
         lacking = f"nothing that leads to the language model ({LINEAR}): add MiniGPT-4's own .pth file" if "decoder" in known else f"{LINEAR} and no language model that it leads to: add its directory"
         raise UserError(f"{where}: have {lacking}")
-    reads = tensors[LINEAR].shape[1] if LINEAR in tensors else None
+    reads = _shape(tensors, LINEAR, 2, where)[1] if LINEAR in tensors else None
     joined = reads == blip2.JOIN * encoder.width
     if joined == (QUERIES in tensors):
         raise UserError(f"{where}: " + (f"{LINEAR} reads {reads} numbers, {blip2.JOIN} patches, as MiniGPT-4 with Llama 2 does, which has no Q-Former: leave out the part with {QUERIES}" if joined else
@@ -97,24 +99,26 @@ def config(sizes: Mapping[str, Any]) -> dict[str, Any]:
 
 def _encoder(tensors: Mapping[str, np.ndarray], where: str) -> ViTConfig:
     """What the shapes say, and what create_eva_vit_g says of all else."""
-    shape = lambda name: _shape(tensors, f"visual_encoder.{name}", where)
-    _, places, width = shape("pos_embed")
-    patch = shape("patch_embed.proj.weight")[-1]
+    shape = lambda name, dimensions: _shape(tensors, f"visual_encoder.{name}", dimensions, where)
+    _, places, width = shape("pos_embed", 3)
+    patch = shape("patch_embed.proj.weight", 4)[-1]
     layers = 1 + max((block for name in tensors if (block := _block(name)) is not None), default=0)
-    return ViTConfig(size=math.isqrt(places - 1) * patch, patch=patch, width=width, layers=layers, heads=max(1, width // HEAD_DIM), mlp=shape("blocks.0.mlp.fc1.weight")[0], activation="gelu", eps=1e-6,
+    return ViTConfig(size=math.isqrt(places - 1) * patch, patch=patch, width=width, layers=layers, heads=max(1, width // HEAD_DIM), mlp=shape("blocks.0.mlp.fc1.weight", 2)[0], activation="gelu", eps=1e-6,
                      pre_norm=False, final_norm=True, patch_bias=True, feature_layer=-1)
 
 
 def _qformer(tensors: Mapping[str, np.ndarray], where: str) -> QFormerConfig:
     """What the shapes say, and what bert-base-uncased says of all else."""
-    _, queries, width = _shape(tensors, QUERIES, where)
+    _, queries, width = _shape(tensors, QUERIES, 3, where)
     layers = 1 + max((int(found[1]) for name in tensors if (found := re.match(r"Qformer\.bert\.encoder\.layer\.(\d+)\.", name))), default=0)
-    return QFormerConfig(queries=queries, width=width, layers=layers, heads=max(1, width // BERT_HEAD_DIM), mlp=_shape(tensors, "Qformer.bert.encoder.layer.0.intermediate_query.dense.weight", where)[0])
+    return QFormerConfig(queries=queries, width=width, layers=layers, heads=max(1, width // BERT_HEAD_DIM), mlp=_shape(tensors, "Qformer.bert.encoder.layer.0.intermediate_query.dense.weight", 2, where)[0])
 
 
-def _shape(tensors: Mapping[str, np.ndarray], name: str, where: str) -> tuple[int, ...]:
+def _shape(tensors: Mapping[str, np.ndarray], name: str, dimensions: int, where: str) -> tuple[int, ...]:
     if name not in tensors:
         raise UserError(f"{where}: lack {name}")
+    if tensors[name].ndim != dimensions or not tensors[name].size:
+        raise UserError(f"{where}: {name} is of shape {tensors[name].shape}, not of {dimensions} dimensions")
     return tensors[name].shape
 
 

@@ -75,7 +75,11 @@ def _main(file: str, out: str) -> None:
         refused = "unsupported global" in lines[0].lower() or "unsupported class" in lines[0].lower()
         _refuse(f"holds more than tensors, which could run code, and was not loaded ({lines[0]:.120})" if refused else f"is not a checkpoint of torch: {lines[0]:.160}")
     left = []
+    inside = {id(found)}
     while isinstance(found, dict) and (key := next((key for key in WRAPPERS if isinstance(found.get(key), dict)), None)):
+        if id(found[key]) in inside:
+            _refuse("holds itself")
+        inside.add(id(found[key]))
         left += [str(other) for other in found if other != key]
         found = found[key]
     tensors = {name: value for name, value in found.items() if isinstance(value, torch.Tensor)} if isinstance(found, dict) else {}

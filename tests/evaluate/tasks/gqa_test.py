@@ -43,7 +43,7 @@ def test_a_model_is_scored_with_its_files(tmp_path):
 def test_what_is_missing_or_wrong_is_said(tmp_path):
     with pytest.raises(UserError, match="^gqa: .*testdev_balanced_questions.json: .*; what it needs is told by: vlmjax data sources gqa$"):
         gqa.GQA.read(str(tmp_path))
-    for types, said in (({"structural": "other"}, "201307700: 'other' is none of choose"), ({}, "201307700: types: has no 'structural'"), (3, "types: is 3, not an object")):
+    for types, said in (({"structural": "other"}, "'201307700': 'other' is none of choose"), ({}, "201307700': types: has no 'structural'"), (3, "types: is 3, not an object")):
         files(tmp_path, types=types)
         with pytest.raises(UserError, match=said):
             gqa.read(str(tmp_path), "testdev")

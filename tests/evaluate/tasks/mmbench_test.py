@@ -52,7 +52,7 @@ def test_what_is_missing_or_no_answer_is_said(tmp_path):
         mmbench.MMBENCH.read(str(tmp_path))
     with pytest.raises(UserError, match="has no split 'test'; it has dev, dev_cn"):
         mmbench.read(str(tmp_path), "test")
-    for index, answer, message in (("1", "", "index 1: '' is none of A, B, C, D"), ("x", "A", "index x: its index is not a number")):
+    for index, answer, message in (("1", "", "index 1: '' is none of A, B"), ("x", "A", "index x: its index is not a number")):
         standins.write(tmp_path / "mmbench/mmbench_dev_20230712.tsv", f"{HEAD}{index}\twhich?\t\ta\tb\t\t\t{answer}\tc\t{'A' * 80}\tone\n")
         with pytest.raises(UserError, match=message):
             mmbench.read(str(tmp_path), "dev")

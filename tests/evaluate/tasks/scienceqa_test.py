@@ -67,8 +67,8 @@ def test_what_is_missing_or_no_answer_is_said(tmp_path):
     files(tmp_path, {"7": problem(0) | {"answer": 2}})
     with pytest.raises(UserError, match="has no split 'dev'; it has test, minitest"):
         scienceqa.read(str(tmp_path), "dev")
-    with pytest.raises(UserError, match="scienceqa/problems.json: 7: 2 is not the index of one of its 2 options"):
+    with pytest.raises(UserError, match="scienceqa/problems.json: '7': 2 is not the index of one of its 2 options"):
         scienceqa.read(str(tmp_path), "test")
     standins.write(tmp_path / "scienceqa/problems.json", "{}")
-    with pytest.raises(UserError, match="scienceqa/problems.json: 7: is None, not an object"):
+    with pytest.raises(UserError, match="scienceqa/problems.json: '7': is None, not an object"):
         scienceqa.read(str(tmp_path), "test")

@@ -55,7 +55,7 @@ def test_of_a_question_that_is_there_twice_the_last_answers_count(tmp_path):
 
 def test_a_prompt_of_another_form_or_without_answers_is_said(tmp_path):
     files(tmp_path)
-    for line, said in (({"question_id": "x", "text": "What?\nAnswer."}, r"ocr.jsonl\[0\]: 'What\?.*' is not a question, a line with 'Reference OCR token:'"), ({"question_id": "y", "text": "What?\nReference OCR token: a\nAnswer."}, "no question 'What.' about the image y"),
+    for line, said in (({"question_id": "x", "text": "What?\nAnswer."}, r"ocr.jsonl\[0\]: 'What\?.*' is not a question, a line with 'Reference OCR token:'"), ({"question_id": "y", "text": "What?\nReference OCR token: a\nAnswer."}, "no question 'What.' about the image 'y'"),
                        ({"question_id": "x", "text": 3}, "3 is not a text")):
         standins.lines(tmp_path / PROMPTS, [{"image": "x.jpg", **line}])
         with pytest.raises(UserError, match=said):

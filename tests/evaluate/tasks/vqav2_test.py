@@ -53,7 +53,7 @@ def test_a_model_is_scored_with_its_files(tmp_path):
 
 
 @pytest.mark.parametrize("changed, said", [({"answer_type": "maybe"}, r"annotations\[0\]: 'maybe' is none of yes/no, number, other"), ({"answers": "red"}, r"annotations\[0\]: 'red' is not a list of answers"),
-                                           ({"answers": []}, "is not a list of answers"), ({"question_id": 7}, r"questions.json: questions\[0\]: question_id 0 has no answers in .*annotations.json")])
+                                           ({"answers": []}, "is not a list of answers"), ({"question_id": 7}, r"annotations\[1\]: question_id 7 has been there before"), ({"count": 1, "question_id": 7}, r"questions.json: questions\[0\]: question_id 0 has no answers in .*annotations.json")])
 def test_what_is_wrong_in_a_file_is_said_with_its_place(tmp_path, changed, said):
     files(tmp_path, **changed)
     with pytest.raises(UserError, match=said):

@@ -60,3 +60,12 @@ def test_an_answer_to_no_question_is_refused(tmp_path):
         uploads.make(VQAV2_UPLOAD, str(tmp_path), "", [{"id": "5", "control": "real", "prediction": "yes"}])
     with pytest.raises(UserError, match="^vqav2_upload: .*test-dev2015_questions.json: .*; what it needs is told by: vlmjax data sources vqav2_upload$"):
         VQAV2_UPLOAD.read(str(tmp_path))
+
+
+def test_what_the_file_for_the_server_lacks_is_said_before_anything_is_asked(tmp_path):
+    questions(tmp_path, "test-dev", range(3))
+    with pytest.raises(UserError, match="test2015_questions.json: .*; what it needs is told by: vlmjax data sources vqav2_upload$"):
+        VQAV2_UPLOAD.read(str(tmp_path))
+    questions(tmp_path, "test", range(2))
+    with pytest.raises(UserError, match=r"test-dev2015_questions.json: questions\[2\]: question_id 2 is not in "):
+        VQAV2_UPLOAD.read(str(tmp_path))

@@ -10,6 +10,7 @@ exactly Yes or No, to which its readme leaves it to the user to bring them: here
 are. It prints one decimal, and adds 0.001 to each denominator.
 """
 from collections.abc import Sequence
+from typing import Any
 
 from vlmjax.data.example import Source
 from vlmjax.errors import UserError
@@ -25,7 +26,11 @@ SPLITS = {"discriminative": ("AMBER/data/query/query_discriminative.json", "AMBE
 
 def read(data_dir: str, split: str) -> tuple[Source, list[Item]]:
     questions, annotations, folder = benchmark.splits("amber", split, SPLITS)
-    known = {row["id"]: (where, row) for where, row in benchmark.rows(data_dir, annotations, ids=("id",), need=("type", "truth"))}
+    known: dict[Any, tuple[str, dict[str, Any]]] = {}
+    for where, row in benchmark.rows(data_dir, annotations, ids=("id",), need=("type", "truth")):
+        if row["id"] in known:
+            raise UserError(f"{where}: {row['id']!r} has been there before")
+        known[row["id"]] = where, row
     items = []
     for at, asked in benchmark.rows(data_dir, questions, ("image", "query"), ("id",)):
         if asked["id"] not in known:

@@ -25,7 +25,7 @@ def read(data_dir: str, split: str) -> tuple[Source, list[Item]]:
     if not isinstance(questions, dict):
         raise UserError(f"{file}: is not an object of questions by their ids")
     for id_, row in questions.items():
-        where = f"{file}: {id_}"
+        where = f"{file}: {benchmark.text(file, id_)!r:.80}"
         row = benchmark.fields(where, row, ("question", "answer"), ("imageId",), ("types",))
         kind = benchmark.one_of(where, benchmark.fields(f"{where}: types", row["types"], need=("structural",))["structural"], KINDS)
         items.append(Item(id_, f"{row['imageId']}.jpg", benchmark.ask(row["question"]), row["answer"], kind))

@@ -32,11 +32,11 @@ def read(data_dir: str, split: str) -> tuple[PublishedSource, list[Item]]:
 
 
 def _item(where: str, row: dict[str, str], how: str) -> Item:
-    benchmark.one_of(where, row["answer"], tuple(OPTIONS))
     if not row["index"].isdecimal():
         raise UserError(f"{where}: its index is not a number")
     offered = next((n for n, letter in enumerate(OPTIONS) if _missing(row[letter])), len(OPTIONS))
     options = tuple(row[letter] for letter in OPTIONS[:offered])
+    benchmark.one_of(where, row["answer"], tuple(OPTIONS[:offered]))
     question = row["question"] if _missing(row["hint"]) else f"{row['hint']}\n{row['question']}"
     category = row.get("l2-category") or row.get("L2-category") or ""
     return Item(row["index"], row["image"], letters.ask(question, options, how), row["answer"], category, str(int(row["index"]) % 10**6), options=options)

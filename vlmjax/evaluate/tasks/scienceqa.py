@@ -23,9 +23,10 @@ IMAGES = "scienceqa/images"
 def read(data_dir: str, split: str) -> tuple[PublishedSource, list[Item]]:
     ids = benchmark.splits("scienceqa", split, _read(data_dir, "scienceqa/pid_splits.json"))
     problems = _read(data_dir, "scienceqa/problems.json")
-    if not isinstance(ids, list) or not all(isinstance(id_, str) for id_ in ids):
-        raise UserError(f"scienceqa/pid_splits.json: {split} is no list of texts")
-    return benchmark.images("scienceqa", data_dir, IMAGES), [_item(f"scienceqa/problems.json: {id_}", id_, problems.get(id_)) for id_ in ids]
+    if not isinstance(ids, list):
+        raise UserError(f"scienceqa/pid_splits.json: {split} is no list")
+    ids = [benchmark.text(f"scienceqa/pid_splits.json: {split}", id_) for id_ in ids]
+    return benchmark.images("scienceqa", data_dir, IMAGES), [_item(f"scienceqa/problems.json: {id_!r:.80}", id_, problems.get(id_)) for id_ in ids]
 
 
 def _read(data_dir: str, path: str) -> dict[str, Any]:

@@ -39,7 +39,7 @@ def read_ocr(data_dir: str, split: str) -> tuple[Source, list[Item]]:
         asked = question(where, row["text"])
         found = known.get((str(row["question_id"]), asked.lower()))
         if found is None:
-            raise UserError(f"{where}: {file} has no question {asked!r:.80} about the image {row['question_id']}")
+            raise UserError(f"{where}: {file} has no question {asked!r:.80} about the image {row['question_id']!r:.80}")
         id_ = found["id"] if found["id"] not in ids else f"{found['id']}#{len(items)}"
         ids.add(id_)
         items.append(_item(id_, row["image"], benchmark.ask(*row["text"].rsplit("\n", 1)), found["answers"]))

@@ -24,6 +24,8 @@ def read(data_dir: str, split: str) -> tuple[Source, list[Item]]:
     questions, answered, folder, prefix = benchmark.splits("vqav2", split, SPLITS)
     known = {}
     for where, row in annotations.rows(data_dir, answered, "annotations", ("multiple_choice_answer",), ("question_id",), ("answer_type", "answers")):
+        if str(row["question_id"]) in known:
+            raise UserError(f"{where}: question_id {row['question_id']!r} has been there before")
         kind = benchmark.one_of(where, row["answer_type"], KINDS)
         known[str(row["question_id"])] = sys.intern(row["multiple_choice_answer"]), kind, annotations.answers(where, row["answers"])
     items = []

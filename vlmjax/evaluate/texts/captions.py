@@ -99,7 +99,7 @@ def more(rows: Sequence[scoring.Row]) -> dict[str, scoring.Metric]:
     said, captions = [row["parsed"] or "" for row in rows], [scoring.accepted(row) for row in rows]
     value = dict(zip(map(id, rows), 100 * cider(said, captions)))
     table = np.stack([counts(text, of) for text, of in zip(said, captions)])
-    clusters = np.array([scoring.cluster(row) for row in rows])
+    clusters = np.array(scoring.clusters(rows))
     out = {"cider": scoring.mean(rows, "CIDEr-D, idf of these images", lambda row: value[id(row)], "points")}
     out |= {f"bleu_{n}": _bleu(table, n, clusters) for n in range(1, N + 1)}
     return out | {"words": scoring.mean(rows, "words of a caption", lambda row: len(ptb.words(row["parsed"] or "")), "words")}

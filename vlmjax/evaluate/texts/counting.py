@@ -27,7 +27,7 @@ def parse(text: str) -> str | None:
 
 def answer(where: str, value: Any) -> str:
     """The right number of a row; UserError where it is none."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 10**_MOST:
         raise UserError(f"{where}: the answer {value!r:.80} is no number of objects")
     return str(value)
 
